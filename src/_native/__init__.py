@@ -1,0 +1,1 @@
+"""Native parts: walking, change detection, untar, tar writing, isolation. See the ``.pyi`` beside each module."""
