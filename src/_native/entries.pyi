@@ -48,6 +48,10 @@ class EntryList:
         """Order for a tar stream: whiteouts and opaque marks first, then by path bytes component-wise, so that parents precede
         children. A hard link whose target sorts after it changes places with it, so that the first of the names holds the content.
         Of several entries for one path the last added wins."""
+    def find(self, path: str) -> int:
+        """The position of the last entry added for a path, or -1."""
+    def read(self, i: int, limit: int) -> bytes:
+        """The contents of the regular file at position ``i``; ``OSError`` EFBIG past ``limit`` bytes."""
     def __len__(self) -> int: ...
     def __getitem__(self, i: int) -> LayerEntry: ...
     def __iter__(self) -> Iterator[LayerEntry]: ...

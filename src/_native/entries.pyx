@@ -1,4 +1,5 @@
 """See entries.pyi."""
+import errno
 import os
 
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
@@ -314,6 +315,38 @@ cdef class EntryList:
     def __iter__(self):
         for i in range(self.count):
             yield self[i]
+
+    def find(self, path):
+        cdef bytes p = os.fsencode(path)
+        cdef const char *wanted = p
+        cdef size_t n = len(p)
+        cdef size_t i = self.count
+        cdef Entry *e
+        with nogil:
+            while i:
+                i -= 1
+                e = &self.entries[i]
+                if e.path_len == n and memcmp(self.arena + e.path_off, wanted, n) == 0:
+                    break
+            else:
+                i = self.count
+        return -1 if i == self.count else <Py_ssize_t>i
+
+    def read(self, Py_ssize_t i, Py_ssize_t limit):
+        if i < 0 or <size_t>i >= self.count or self.entries[i].type != c'0':
+            raise IndexError(i)
+        cdef Entry *e = &self.entries[i]
+        cdef bytes source = self.arena[e.source_off:e.source_off + e.source_len]
+        if e.root == NO_ROOT:
+            if len(source) > limit:
+                raise OSError(errno.EFBIG, "file too large", self[i].path)
+            return source
+        fd = os.open(source or b".", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.roots[e.root])
+        with os.fdopen(fd, "rb") as f:
+            data = f.read(limit + 1)
+        if len(data) > limit:
+            raise OSError(errno.EFBIG, "file too large", self[i].path)
+        return data
 
     @property
     def total_size(self):
