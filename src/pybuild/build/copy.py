@@ -179,7 +179,9 @@ def find(tree: SourceTree, source: str, place: Place) -> tuple[str, DiskStat]:
 
     hint = f"paths are relative to the {tree.title}"
     if not visible(tree, source):
-        raise ContextError(f"failed to get fileinfo for {source}: it is excluded by .dockerignore", place=place, hint="re-include it with a ! line")
+        raise ContextError(
+            f"failed to get fileinfo for {source}: it is excluded by .dockerignore", place=place, hint="re-include it with a ! line"
+        )
     try:
         followed = fsops.resolve(tree.fd, source)
         stat = fsops.lstat(tree.fd, followed)
@@ -271,6 +273,8 @@ def check_conflicts(destination: Destination) -> None:
     for path, there, new in destination.index.conflicts(destination.entries):
         if new == "dir":
             raise DockerfileError(
-                f"cannot copy to non-directory: /{path} is a {there} in the image", place=destination.place, hint="remove it first, or copy elsewhere"
+                f"cannot copy to non-directory: /{path} is a {there} in the image",
+                place=destination.place,
+                hint="remove it first, or copy elsewhere",
             )
         raise DockerfileError(f"cannot replace directory /{path} with a {new}", place=destination.place, hint="remove the directory first")

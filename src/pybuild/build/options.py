@@ -51,7 +51,7 @@ class BuildOptions:
     single_snapshot: bool = False
     ignore_paths: tuple[str, ...] = ()
     ignore_var_run: bool = True
-    compression: Compression = Compression()
+    compression: Compression = field(default_factory=Compression)
     image_format: Literal["", "docker", "oci"] = ""
     reproducible: bool = False
     #: seconds since the epoch, or None

@@ -116,7 +116,11 @@ def find_target(dockerfile: Dockerfile, target: str) -> int:
             return stage.index
     names = [s.name for s in dockerfile.stages if s.name]
     close = difflib.get_close_matches(target.lower(), names, 1)
-    hint = f"did you mean {close[0]}?" if close else (f"the stages are: {', '.join(names)}" if names else "no stage has a name: add AS NAME to a FROM")
+    hint = (
+        f"did you mean {close[0]}?"
+        if close
+        else (f"the stages are: {', '.join(names)}" if names else "no stage has a name: add AS NAME to a FROM")
+    )
     raise DockerfileError(f"{target} is not a valid target build stage: target stage {target!r} could not be found", hint=hint)
 
 
@@ -133,7 +137,9 @@ def plan_stage(
     if stage.from_.platform:
         text = scope.expand(stage.from_.platform, place)
         if not text:
-            raise DockerfileError(f"empty platform value from expression {stage.from_.platform}", place=place, hint="give the ARG that it names a default")
+            raise DockerfileError(
+                f"empty platform value from expression {stage.from_.platform}", place=place, hint="give the ARG that it names a default"
+            )
         from pybuild.oci.platform import parse_platform
 
         platform = parse_platform(text)
@@ -198,5 +204,3 @@ def find_source(dockerfile: Dockerfile, name: str, before: int, named_contexts: 
         if later:
             return Source("stage", stage=later[0].index)
     return Source("image", name)
-
-
