@@ -41,7 +41,7 @@ def count_files(registry: Registry, repository: str, layer: dict[str, Any]) -> i
         if "zstd" in layer["mediaType"]:
             source = zstandard.ZstdDecompressor().stream_reader(answer, read_across_frames=True)
         else:
-            source = igzip.IGzipFile(fileobj=answer)
+            source = igzip.IGzipFile(fileobj=answer)  # type: ignore[no-untyped-call]
         with tarfile.open(fileobj=io.BufferedReader(Reader(source), 1 << 20), mode="r|", bufsize=1 << 20) as archive:
             return sum(1 for member in archive if member.isreg() and "/.wh." not in f"/{member.name}")
 

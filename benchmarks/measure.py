@@ -63,7 +63,11 @@ def measure(commands: tuple[Command, ...], log: str, timeout: float) -> Usage:
     """Run ``commands`` in turn until one fails, their output going to the file ``log``. ``timeout``: seconds for all."""
     job = {"commands": [vars(command) for command in commands], "log": log, "timeout": timeout}
     done = subprocess.run(
-        [sys.executable, "-S", "-E", os.path.abspath(__file__)], input=json.dumps(job), capture_output=True, text=True, check=False
+        [sys.executable, "-S", "-E", os.path.abspath(__file__)],
+        input=json.dumps(job),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
         raise RuntimeError(f"the measuring process failed: {done.stderr.strip()}")

@@ -30,19 +30,39 @@ PROJECT = pathlib.Path(__file__).resolve().parent.parent
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.partition("\n")[0])
-    parser.add_argument("--workload", default=",".join(ALL), help=f"names, separated by commas (default: all of {', '.join(ALL)})")
+    parser.add_argument(
+        "--workload", default=",".join(ALL), help=f"names, separated by commas (default: all of {', '.join(ALL)})"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0, help="size of the workloads; 0.02 is for a quick look")
-    parser.add_argument("--pybuild", default="pybuild", metavar="COMMAND", help="how pybuild is called, e.g. 'python3 -m pybuild'")
+    parser.add_argument(
+        "--pybuild", default="pybuild", metavar="COMMAND", help="how pybuild is called, e.g. 'python3 -m pybuild'"
+    )
     parser.add_argument("--pybuild-flags", default="", metavar="FLAGS", help="more flags for it")
     parser.add_argument("--without-pybuild", action="store_true", help="measure the peers only")
-    parser.add_argument("--peer", action="append", default=[], help="buildah, buildah-layers, executor=PATH or NAME=executor=PATH; repeated")
+    parser.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        help="buildah, buildah-layers, executor=PATH or NAME=executor=PATH; repeated",
+    )
     parser.add_argument("--no-floor", action="store_true", help="leave the reference programs out")
     parser.add_argument("--json", metavar="FILE", help="write every run there")
     parser.add_argument("--markdown", metavar="FILE", help="write the tables there")
-    parser.add_argument("--scratch", default="/var/tmp", metavar="DIR", help="where the fresh filesystems' files lie (default: /var/tmp)")
-    parser.add_argument("--cache", default=str(PROJECT / ".cache" / "benchmarks"), metavar="DIR", help="where the Debian base is kept")
-    parser.add_argument("--place", choices=("loop", "tmpfs", "directory"), help="kind of the measured filesystem (default: the first that works)")
+    parser.add_argument(
+        "--scratch",
+        default="/var/tmp",
+        metavar="DIR",
+        help="where the fresh filesystems' files lie (default: /var/tmp)",
+    )
+    parser.add_argument(
+        "--cache", default=str(PROJECT / ".cache" / "benchmarks"), metavar="DIR", help="where the Debian base is kept"
+    )
+    parser.add_argument(
+        "--place",
+        choices=("loop", "tmpfs", "directory"),
+        help="kind of the measured filesystem (default: the first that works)",
+    )
     parser.add_argument("--timeout", type=float, default=1200, help="seconds for one run")
     options = parser.parse_args(argv)
     options.workload = [name for name in options.workload.split(",") if name]
@@ -71,13 +91,16 @@ class Session:
         with places.place(self.scratch, self.kind) as place:
             yield place
 
-    def run(self, workload: Workload) -> Table:
+    def run(self, workload: Workload) -> Table | None:
+        """None when no tool of this session can take the workload."""
+        tools = [tool for tool in self.tools if tool.kaniko or not workload.kaniko_only]
+        if not tools:
+            return None
         with self.place() as stored, self.place() as folder, serve(stored) as registry:
             setup = Setup(registry, folder, self.options.cache, self.options.scale, self.files)
             self.say(f"{workload.name}: preparing")
             ready = workload.prepare(setup)
             result = Table(workload.name, workload.title, ready.what)
-            tools = [tool for tool in self.tools if tool.kaniko or not workload.kaniko_only]
             floors = () if self.options.no_floor else ready.floors
             result.rows = [Row(tool.name) for tool in tools] + [Row(floor.name, reference=True) for floor in floors]
             for number in range(1, self.options.rounds + 1):
@@ -114,7 +137,16 @@ class Session:
         if number == 1 and ready.files not in (-1, result.files):
             failure = f"{result.files} files in the new layers instead of {ready.files}"
         return Run(
-            number, used.wall, used.cpu, used.memory, used.largest, result.size, result.layers, result.files, used.left, failure
+            number,
+            used.wall,
+            used.cpu,
+            used.memory,
+            used.largest,
+            result.size,
+            result.layers,
+            result.files,
+            used.left,
+            failure,
         )
 
     def floor(self, floor: Floor, number: int) -> Run:
@@ -151,7 +183,11 @@ def main(argv: list[str] | None = None) -> int:
         session = Session(options, scratch, tools)
         machine = {
             **table.describe_machine(),
-            "filesystem": {"loop": "fresh ext4 in a file, loop-mounted", "tmpfs": "tmpfs", "directory": "an ordinary directory"}[session.kind],
+            "filesystem": {
+                "loop": "fresh ext4 in a file, loop-mounted",
+                "tmpfs": "tmpfs",
+                "directory": "an ordinary directory",
+            }[session.kind],
             "scale": options.scale,
             "rounds": options.rounds,
             "tree MB": "highest sum of the resident sets of all its processes at one time, sampled",
@@ -159,7 +195,10 @@ def main(argv: list[str] | None = None) -> int:
         }
         tables = []
         for name in options.workload:
-            tables.append(session.run(ALL[name]))
+            measured = session.run(ALL[name])
+            if measured is None:
+                continue
+            tables.append(measured)
             print(table.text(tables[-1]), flush=True)
             if options.json:
                 pathlib.Path(options.json).write_text(json.dumps(table.as_json(tables, machine), indent=1) + "\n")

@@ -16,7 +16,7 @@ import subprocess
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import Any
 
 from isal import igzip
 
@@ -64,7 +64,8 @@ class RealFiles:
         """``count`` files of about ``total`` bytes together. With more wanted than there are, files come again below ``again1/`` …"""
         largest = self._largest(total / count)
         some = [file for file in self.files if file[1] <= largest]
-        random.Random(seed).shuffle(some)
+        # Few large files carry most of the bytes, so a small choice may be far off: of some choices the nearest.
+        some = min((shuffled(some, seed + n) for n in range(12)), key=lambda files: abs(taken(files, count) - total))
         chosen = []
         for number in range(count):
             path, size = some[number % len(some)]
@@ -89,6 +90,16 @@ class RealFiles:
         return limit
 
 
+def shuffled(files: list[tuple[str, int]], seed: int) -> list[tuple[str, int]]:
+    return random.Random(seed).sample(files, len(files))
+
+
+def taken(files: list[tuple[str, int]], count: int) -> int:
+    """Bytes of the first ``count`` files, beginning again when there are not so many."""
+    whole, rest = divmod(count, len(files))
+    return whole * sum(size for _, size in files) + sum(size for _, size in files[:rest])
+
+
 def with_parents(items: Iterable[Item]) -> Iterator[tuple[Item, bool]]:
     """The items, each directory once before what is in it. The flag says: a directory."""
     made: set[str] = set()
@@ -105,7 +116,7 @@ def with_parents(items: Iterable[Item]) -> Iterator[tuple[Item, bool]]:
 class Tee(io.RawIOBase):
     """Writes to a gzip file and takes the digest of the plain side."""
 
-    def __init__(self, target: IO[bytes]) -> None:
+    def __init__(self, target: Any) -> None:
         self.target = target
         self.digest = hashlib.sha256()
 
@@ -115,16 +126,21 @@ class Tee(io.RawIOBase):
         return len(data)
 
 
+def gzip_writer(raw: Any) -> Any:
+    """ISA-L level 1, one member, the same bytes for the same input."""
+    return igzip.IGzipFile(fileobj=raw, filename="", mode="wb", compresslevel=1, mtime=0)  # type: ignore[no-untyped-call]
+
+
 def write_layer(path: str, items: Iterable[Item]) -> tuple[BaseLayer, int]:
-    """A gzip layer (ISA-L level 1, one member) at ``path``; also the number of its entries."""
+    """A gzip layer at ``path``; also the number of its entries."""
     count = 0
-    with open(path, "wb") as raw, igzip.IGzipFile(fileobj=raw, filename="", mode="wb", compresslevel=1, mtime=0) as packed:
+    with open(path, "wb") as raw, gzip_writer(raw) as packed:
         tee = Tee(packed)
         with tarfile.open(fileobj=tee, mode="w|", format=tarfile.PAX_FORMAT, bufsize=STEP) as archive:
             for item, folder in with_parents(items):
                 add(archive, item, folder)
                 count += 1
-    return BaseLayer(path, file_digest(path), "sha256:" + tee.digest.hexdigest(), os.path.getsize(path)), count
+    return BaseLayer(path, file_digest(path), "sha256:" + tee.digest.hexdigest(), os.stat(path).st_size), count
 
 
 def add(archive: tarfile.TarFile, item: Item, folder: bool) -> None:
@@ -149,15 +165,11 @@ def add(archive: tarfile.TarFile, item: Item, folder: bool) -> None:
 def compress_tar(tar: str, path: str) -> BaseLayer:
     """A gzip layer made of an existing tar file."""
     plain = hashlib.sha256()
-    with (
-        open(tar, "rb") as source,
-        open(path, "wb") as raw,
-        igzip.IGzipFile(fileobj=raw, filename="", mode="wb", compresslevel=1, mtime=0) as packed,
-    ):
+    with open(tar, "rb") as source, open(path, "wb") as raw, gzip_writer(raw) as packed:
         while data := source.read(STEP):
             plain.update(data)
             packed.write(data)
-    return BaseLayer(path, file_digest(path), "sha256:" + plain.hexdigest(), os.path.getsize(path))
+    return BaseLayer(path, file_digest(path), "sha256:" + plain.hexdigest(), os.stat(path).st_size)
 
 
 def file_digest(path: str) -> str:

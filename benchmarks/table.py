@@ -7,7 +7,19 @@ import platform
 import statistics
 from dataclasses import asdict, dataclass, field
 
-HEADER = ("tool", "wall s", "cpu s", "tree MB", "process MB", "layer MB", "wall ×", "cpu ×", "tree ×", "layer ×", "note")
+HEADER = (
+    "tool",
+    "wall s",
+    "cpu s",
+    "tree MB",
+    "process MB",
+    "layer MB",
+    "wall ×",
+    "cpu ×",
+    "tree ×",
+    "layer ×",
+    "note",
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,7 @@ class Row:
         return [run for run in self.runs if not run.failure]
 
     def median(self, figure: str) -> float:
-        return statistics.median([getattr(run, figure) for run in self.good])
+        return statistics.median([float(getattr(run, figure)) for run in self.good])
 
 
 @dataclass

@@ -108,9 +108,9 @@ def extraction(layers: list[BaseLayer]) -> tuple[Floor, ...]:
 
 def packing(source: str, zstd: bool = False) -> tuple[Floor, ...]:
     """GNU tar with a compressor, written to a file."""
-    programs = ["zstd -q -T0 -1 -c"] if zstd else ["pigz -1", "igzip -1 -c"]
+    programs = ["zstd -1"] if zstd else ["pigz -1", "igzip -1"]
     folder, name = os.path.split(source)
-    return tuple(Floor(f"tar | {p.split(' -c')[0]}", f"tar -C {folder} -c {name} | {p} > layer") for p in programs)
+    return tuple(Floor(f"tar | {program}", f"tar -C {folder} -c {name} | {program} -c > layer") for program in programs)
 
 
 def in_full_mode(prepare: Callable[[Setup], Prepared]) -> Callable[[Setup], Prepared]:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from benchmarks.samples import Item, busybox
-from benchmarks.workloads.common import SEED, Prepared, Setup, Workload, dockerfile, extraction, in_full_mode, push_layers
+from benchmarks.workloads.common import (
+    SEED,
+    Prepared,
+    Setup,
+    Workload,
+    dockerfile,
+    extraction,
+    in_full_mode,
+    push_layers,
+)
 
 FILES, LINKS, BYTES = 56_500, 6_000, 2_360_000_000
 SHARES = (0.30, 0.25, 0.18, 0.13, 0.09, 0.05)

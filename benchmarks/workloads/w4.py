@@ -39,7 +39,6 @@ PATTERNS = """\
 **/*.min.js
 **/bower_components
 **/npm-debug.log*
-**/yarn-error.log
 # compiled
 **/*.o
 **/*.a
@@ -64,7 +63,6 @@ share/locale/[a-d]*
 share/locale/??_*
 **/*.po
 **/*.gmo
-tmp/*
 **/Dockerfile*
 **/docker-compose*.yml
 **/.env.*

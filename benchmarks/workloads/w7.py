@@ -17,9 +17,7 @@ RUN mkdir /out/small && i=0; while [ $i -lt {small} ]; do echo {n} $i > /out/sma
 def prepare(setup: Setup) -> Prepared:
     base = push_debian(setup)
     size, small = setup.scaled(BYTES), setup.scaled(SMALL)
-    text = "".join(
-        STAGE.format(base=base, n=n, skip=1 + n * 10_000_000, size=size, small=small) for n in range(STAGES)
-    )
+    text = "".join(STAGE.format(base=base, n=n, skip=1 + n * 10_000_000, size=size, small=small) for n in range(STAGES))
     text += f"FROM {base}\n" + "".join(f"COPY --from=part{n} /out /parts/{n}\n" for n in range(STAGES))
     context, path = dockerfile(setup, text)
     what = f"{STAGES} stages, each gzip of {size / 1e6:.0f} MB and {small} small files"

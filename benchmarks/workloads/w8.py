@@ -5,7 +5,16 @@ from __future__ import annotations
 import random
 
 from benchmarks.samples import Item, busybox
-from benchmarks.workloads.common import SEED, Prepared, Setup, Workload, dockerfile, extraction, in_full_mode, push_layers
+from benchmarks.workloads.common import (
+    SEED,
+    Prepared,
+    Setup,
+    Workload,
+    dockerfile,
+    extraction,
+    in_full_mode,
+    push_layers,
+)
 
 FILES = 300_000
 
