@@ -14,9 +14,9 @@ SCRIPT = pathlib.Path(__file__).resolve().parent.parent / "examples" / "debian-a
 
 def debian_tar(cache: str) -> str:
     """Path of a tar of a minimal Debian root in ``cache``; made when it is not there yet (about 20 s)."""
-    path = os.path.join(cache, "debian-base.tar")
+    path = os.path.join(cache, "debian", "base.tar")
     if not os.path.exists(path):
-        os.makedirs(cache, exist_ok=True)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         subprocess.run([str(SCRIPT), path], check=True, stdout=subprocess.DEVNULL)
     return path
 

@@ -56,7 +56,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         help="where the fresh filesystems' files lie (default: /var/tmp)",
     )
     parser.add_argument(
-        "--cache", default=str(PROJECT / ".cache" / "benchmarks"), metavar="DIR", help="where the Debian base is kept"
+        "--cache", default=str(PROJECT / ".cache"), metavar="DIR", help="where the Debian base is kept"
     )
     parser.add_argument(
         "--place",
