@@ -72,9 +72,19 @@ def mount_loop(base: str, mountpoint: str, size: int, inodes: int) -> None:
 
 
 @contextlib.contextmanager
-def bound(source: str, target: str, *, recursive: bool = False) -> Iterator[None]:
+def bound(source: str, target: str) -> Iterator[None]:
     """``source`` seen at ``target`` as well (a bind mount). Needs a mount namespace of our own to be safe."""
-    run("mount", "--rbind" if recursive else "--bind", source, target)
+    run("mount", "--bind", source, target)
+    try:
+        yield
+    finally:
+        run("umount", "-R", "-l", target)
+
+
+@contextlib.contextmanager
+def mounted(kind: str, target: str) -> Iterator[None]:
+    """A new ``proc`` or ``tmpfs`` at ``target``."""
+    run("mount", "-t", kind, kind, target)
     try:
         yield
     finally:

@@ -55,9 +55,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         metavar="DIR",
         help="where the fresh filesystems' files lie (default: /var/tmp)",
     )
-    parser.add_argument(
-        "--cache", default=str(PROJECT / ".cache"), metavar="DIR", help="where the Debian base is kept"
-    )
+    parser.add_argument("--cache", default=str(PROJECT / ".cache"), metavar="DIR", help="where the Debian base is kept")
     parser.add_argument(
         "--place",
         choices=("loop", "tmpfs", "directory"),

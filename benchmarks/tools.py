@@ -6,14 +6,16 @@ import contextlib
 import os
 import shlex
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from benchmarks.measure import Command
-from benchmarks.places import bound
+from benchmarks.places import bound, mounted
 from benchmarks.workloads import Prepared
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEVICES = {"null": 3, "zero": 5, "full": 7, "random": 8, "urandom": 9}
 
 
 @dataclass(frozen=True)
@@ -143,8 +145,12 @@ def executor(path: str, name: str) -> Tool:
         flags = kaniko_flags(job, "/workspace", "/kaniko/Dockerfile.bench")
         with contextlib.ExitStack() as mounts:
             mounts.enter_context(bound(job.ready.context, os.path.join(root, "workspace")))
-            for folder in ("proc", "sys", "dev"):
-                mounts.enter_context(bound("/" + folder, os.path.join(root, folder), recursive=True))
+            mounts.enter_context(bound("/sys", os.path.join(root, "sys")))
+            mounts.enter_context(mounted("proc", os.path.join(root, "proc")))
+            # a /dev of its own: a builder that clears its root must not meet ours
+            mounts.enter_context(mounted("tmpfs", os.path.join(root, "dev")))
+            for device, number in DEVICES.items():
+                os.mknod(os.path.join(root, "dev", device), stat.S_IFCHR | 0o666, os.makedev(1, number))
             yield (Command(("/kaniko/executor", *flags, "--force"), env, cwd="/workspace", root=root),)
 
     return Tool(name, around)

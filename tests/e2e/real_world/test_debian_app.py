@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -13,7 +14,6 @@ from typing import Any
 
 import pytest
 import zstandard
-from isal import igzip
 
 from .conftest import EXAMPLE, Builder, Podman, run
 
@@ -45,7 +45,7 @@ class Pulled:
         """A readable stream of the plain tar."""
         if descriptor["mediaType"].endswith("zstd"):
             return zstandard.open(self.blob(descriptor), "rb")
-        return igzip.open(self.blob(descriptor), "rb")
+        return gzip.open(self.blob(descriptor), "rb")
 
 
 def blob(layout: pathlib.Path, digest: str) -> pathlib.Path:
