@@ -16,7 +16,7 @@ from benchmarks.workloads.common import (
     push_layers,
 )
 
-FILES, LINKS, BYTES = 56_500, 6_000, 2_360_000_000
+FILES, LINKS, BYTES = 50_200, 6_000, 2_360_000_000
 SHARES = (0.30, 0.25, 0.18, 0.13, 0.09, 0.05)
 
 
