@@ -1,0 +1,673 @@
+#include "spawn_mounts.h"
+
+#include <grp.h>
+#include <linux/capability.h>
+#include <linux/sched.h>
+#include <net/if.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#ifndef CLONE_NEWCGROUP
+#define CLONE_NEWCGROUP 0x02000000
+#endif
+
+/* the child's descriptors, in fixed places so that all others can be closed at once */
+enum { FD_NULL = 3, FD_OUT, FD_ERR, FD_STATUS, FD_GO, FD_FREE };
+
+struct pipes {
+    int out[2], err[2], status[2], go[2], null;
+};
+
+static void fail(struct sp_shared *shared, int stage, int error, int index, const char *path) {
+    shared->error = error;
+    shared->index = index;
+    if (path) {
+        size_t n = strnlen(path, sizeof shared->path - 1);
+        memcpy(shared->path, path, n);
+        shared->path[n] = 0;
+    }
+    __atomic_store_n(&shared->stage, stage, __ATOMIC_RELEASE);
+}
+
+#define FAIL(stage, index, path)                     \
+    do {                                             \
+        fail(shared, (stage), errno, (index), (path)); \
+        return -1;                                   \
+    } while (0)
+
+/* fork without the C library's handlers: only system calls may follow */
+static pid_t raw_clone(unsigned long flags) {
+#if defined(__s390x__)
+    return (pid_t)syscall(SYS_clone, NULL, flags, NULL, NULL, NULL);
+#else
+    return (pid_t)syscall(SYS_clone, flags, NULL, NULL, NULL, NULL);
+#endif
+}
+
+static void close_from(int first) {
+    if (!syscall(SYS_close_range, first, ~0U, 0)) return;
+    struct rlimit limit;
+    int end = 65536;
+    if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur < (rlim_t)end) end = (int)limit.rlim_cur;
+    for (int fd = first; fd < end; fd++) close(fd);
+}
+
+/* Bring the pipes' ends to their fixed places and close everything else of the builder. */
+static int arrange(const struct pipes *pipes) {
+    int from[] = {pipes->null, pipes->out[1], pipes->err[1], pipes->status[1], pipes->go[0]};
+    int high[5];
+    for (int i = 0; i < 5; i++)
+        if ((high[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 64)) < 0) return -1;
+    for (int i = 0; i < 5; i++)
+        if (dup3(high[i], FD_NULL + i, O_CLOEXEC) < 0) return -1;
+    for (int i = 0; i < 3; i++)
+        if (dup2(FD_NULL, i) < 0) return -1;
+    close_from(FD_FREE);
+    return 0;
+}
+
+static void default_signals(void) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = SIG_DFL;
+    for (int i = 1; i < 65; i++) sigaction(i, &action, NULL);
+}
+
+static int loopback_up(void) {
+    struct ifreq request;
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -1;
+    memset(&request, 0, sizeof request);
+    strcpy(request.ifr_name, "lo");
+    request.ifr_flags = IFF_UP | IFF_RUNNING;
+    int got = ioctl(fd, SIOCSIFFLAGS, &request);
+    int error = errno;
+    close(fd);
+    errno = error;
+    return got;
+}
+
+/* a file of the staging tmpfs with the mount's contents, opened O_PATH */
+static int staged_file(int stagefd, const struct sp_mount *m, int number) {
+    char name[16] = "f00000";
+    for (int i = 5, n = number; i > 0; i--, n /= 10) name[i] = (char)('0' + n % 10);
+    int fd = openat(stagefd, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+    if (fd < 0) return -1;
+    const char *p = m->bytes;
+    size_t left = m->n_bytes;
+    while (left) {
+        ssize_t n = write(fd, p, left);
+        if (n < 0) {
+            if (errno == EINTR) continue;
+            goto failed;
+        }
+        p += n;
+        left -= (size_t)n;
+    }
+    if ((m->uid || m->gid) && fchown(fd, m->uid, m->gid)) goto failed;
+    if (fchmod(fd, (mode_t)m->mode)) goto failed;
+    close(fd);
+    return openat(stagefd, name, O_PATH | O_CLOEXEC);
+failed:;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+/* Mount number `i`; `source` and `scratch` are descriptors of its source and of its overlay's directory, or -1. */
+static int do_mount(const struct sp_mount *m, struct sp_shared *shared, int i, int source, int scratch, int rootfd, int stagefd) {
+    char link[64];
+    struct stat st;
+    int directory = 1;
+    if (m->kind == SP_FILE) {
+        directory = 0;
+        source = staged_file(stagefd, m, i);
+        if (source < 0) FAIL(SP_SOURCE, i, m->target);
+    } else if (source >= 0) {
+        if (fstat(source, &st)) FAIL(SP_SOURCE, i, m->source);
+        directory = S_ISDIR(st.st_mode);
+    }
+    int target = open_in_root(rootfd, m->target, directory ? MAKE_DIR : MAKE_FILE, shared, NULL);
+    if (target < 0) FAIL(SP_TARGET, i, m->target);
+    if (fstat(target, &st)) FAIL(SP_TARGET, i, m->target);
+    if (directory != !!S_ISDIR(st.st_mode)) {
+        errno = directory ? ENOTDIR : EISDIR;
+        FAIL(SP_TARGET, i, m->target);
+    }
+    switch (m->kind) {
+    case SP_TMPFS:
+        if (mount("tmpfs", fd_path(link, target), "tmpfs", MS_NOSUID | MS_NODEV, m->data)) FAIL(SP_MOUNT, i, m->target);
+        break;
+    case SP_BIND_COPY_UP:
+        if (directory) {
+            if (mount_overlay(source, target, scratch, stagefd, i)) FAIL(SP_OVERLAY, i, m->target);
+            break;
+        }
+        errno = EINVAL; /* a file has no overlay: the caller copies it */
+        FAIL(SP_OVERLAY, i, m->target);
+    default:
+        if (bind_fd(source, target, directory ? MS_REC : 0)) FAIL(SP_MOUNT, i, m->target);
+    }
+    if (m->readonly && readonly_at(rootfd, m->target, directory)) FAIL(SP_MOUNT, i, m->target);
+    close(target);
+    if (source >= 0) close(source);
+    return 0;
+}
+
+/* Enter the directory behind rootfd as the root, leaving nothing of the old one reachable. 1: without pivot_root */
+static int enter_root(int rootfd) {
+    if (fchdir(rootfd)) return -1;
+    if (!syscall(SYS_pivot_root, ".", ".")) {
+        if (umount2(".", MNT_DETACH)) return -1;
+        return chdir("/");
+    }
+    /* the builder's own root is an initramfs or no mount point */
+    if (mount(".", "/", NULL, MS_MOVE, NULL) || chroot(".") || chdir("/")) return -1;
+    return 1;
+}
+
+/* All mounts, then into the root. 0, 1 (entered by chroot), or -1 with the failure told. */
+static int prepare_root(const struct sp_config *c, struct sp_shared *shared) {
+    int sources[c->n_mounts + 1], scratch[c->n_mounts + 1];
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL)) FAIL(SP_ISOLATE, 0, "/");
+    /* sources are opened first: the staging tmpfs may cover where they lie */
+    int outer = open(c->root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (outer < 0) FAIL(SP_ROOT, 0, c->root);
+    for (int i = 0; i < c->n_mounts; i++) {
+        sources[i] = -1;
+        if (!c->mounts[i].source) continue;
+        sources[i] = open(c->mounts[i].source, O_PATH | O_CLOEXEC);
+        if (sources[i] < 0) FAIL(SP_SOURCE, i, c->mounts[i].source);
+    }
+    for (int i = 0; i < c->n_mounts; i++) {
+        scratch[i] = -1;
+        if (c->mounts[i].kind == SP_BIND_COPY_UP) scratch[i] = open(c->mounts[i].data, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    }
+    if (mount("tmpfs", c->stage_dir, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700")) FAIL(SP_ISOLATE, 0, c->stage_dir);
+    int stagefd = open(c->stage_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (stagefd < 0 || mkdirat(stagefd, "root", 0755)) FAIL(SP_ISOLATE, 0, c->stage_dir);
+    int point = openat(stagefd, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (point < 0 || bind_fd(outer, point, MS_REC)) FAIL(SP_ROOT, 0, c->root);
+    close(point);
+    close(outer);
+    int rootfd = openat(stagefd, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (rootfd < 0) FAIL(SP_ROOT, 0, c->root);
+    if (mount_proc(rootfd, shared)) FAIL(SP_STANDARD, 0, "/proc");
+    if (mount_sys(rootfd, shared)) FAIL(SP_STANDARD, 0, "/sys");
+    if (mount_dev(rootfd, shared, c->flags & SP_USER_NS)) FAIL(SP_STANDARD, 0, "/dev");
+    protect(rootfd);
+    for (int i = 0; i < c->n_mounts; i++) {
+        if (do_mount(&c->mounts[i], shared, i, sources[i], scratch[i], rootfd, stagefd)) return -1;
+        if (scratch[i] >= 0) close(scratch[i]);
+    }
+    close(stagefd);
+    int how = enter_root(rootfd);
+    if (how < 0) FAIL(SP_ROOT, 0, c->root);
+    close(rootfd);
+    return how;
+}
+
+static int set_capabilities(uint64_t allowed, int superuser) {
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct data[2];
+    memset(data, 0, sizeof data);
+    if (superuser) {
+        struct __user_cap_data_struct have[2];
+        if (syscall(SYS_capget, &header, have)) return -1;
+        for (int i = 0; i < 2; i++) {
+            uint32_t mask = have[i].permitted & (uint32_t)(allowed >> (32 * i));
+            data[i].permitted = data[i].effective = mask;
+        }
+    }
+    return (int)syscall(SYS_capset, &header, data);
+}
+
+static void drop_bounding(uint64_t allowed) {
+    for (int i = 0; i < 64; i++) {
+        if (allowed >> i & 1) continue;
+        if (prctl(PR_CAPBSET_DROP, i, 0, 0, 0) && errno == EINVAL) break; /* past the last one of this kernel */
+    }
+}
+
+/* The working directory, made as BuildKit makes it when the image lacks it (0755, root). */
+static int enter_cwd(const char *path) {
+    int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0) return -1;
+    int fd = open_in_root(root, path, MAKE_DIR, NULL, NULL);
+    if (fd < 0) return -1;
+    return fchdir(fd);
+}
+
+/* Replace this process by the command; the directories of `search_path` are tried as execvp does. Returns only on failure. */
+static void execute(const struct sp_config *c) {
+    const char *name = c->argv[0];
+    if (strchr(name, '/')) {
+        execve(name, c->argv, c->envp);
+        return;
+    }
+    int denied = 0;
+    size_t n = strlen(name);
+    const char *p = c->search_path;
+    while (n && p) {
+        const char *end = strchr(p, ':');
+        size_t k = end ? (size_t)(end - p) : strlen(p);
+        char path[PATHS];
+        if (k + n + 2 <= sizeof path) {
+            memcpy(path, p, k);
+            if (k) path[k++] = '/';
+            memcpy(path + k, name, n + 1);
+            execve(path, c->argv, c->envp);
+            if (errno == EACCES) {
+                denied = 1;
+            } else if (errno != ENOENT && errno != ENOTDIR) {
+                return;
+            } else {
+                struct stat st;
+                /* there, but its interpreter is not */
+                if (errno == ENOENT && !stat(path, &st)) return;
+            }
+        }
+        p = end ? end + 1 : NULL;
+    }
+    errno = denied ? EACCES : ENOENT;
+}
+
+static void command(const struct sp_config *c, struct sp_shared *shared, uint64_t allowed) {
+    sigset_t none;
+    setsid();
+    dup2(FD_NULL, 0);
+    dup2(FD_OUT, 1);
+    dup2(FD_ERR, 2);
+    /* so that a USER can open /dev/stdout again */
+    if (c->uid) {
+        if (fchown(1, c->uid, (gid_t)-1)) errno = 0;
+        if (fchown(2, c->uid, (gid_t)-1)) errno = 0;
+    }
+    umask(022);
+    if (enter_cwd(c->cwd)) {
+        fail(shared, SP_CWD, errno, 0, c->cwd);
+        return;
+    }
+    syscall(SYS_keyctl, 1 /* KEYCTL_JOIN_SESSION_KEYRING */, NULL);
+    drop_bounding(allowed);
+    if (!c->deny_setgroups && syscall(SYS_setgroups, (size_t)c->n_groups, c->groups)) {
+        if (geteuid() == 0) {
+            fail(shared, SP_IDENTITY, errno, 0, "supplementary groups");
+            return;
+        }
+    }
+    if (syscall(SYS_setresgid, c->gid, c->gid, c->gid)) {
+        fail(shared, SP_IDENTITY, errno, (int)c->gid, "group");
+        return;
+    }
+    if (syscall(SYS_setresuid, c->uid, c->uid, c->uid)) {
+        fail(shared, SP_IDENTITY, errno, (int)c->uid, "user");
+        return;
+    }
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    if (set_capabilities(allowed, c->uid == 0)) {
+        fail(shared, SP_IDENTITY, errno, 0, "capabilities");
+        return;
+    }
+    close_from(FD_FREE);
+    default_signals();
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    execute(c);
+    fail(shared, SP_EXEC, errno, 0, c->argv[0]);
+}
+
+/* what the outside may read of this process without being allowed to trace it */
+static void scrub(const struct sp_config *c) {
+    if (c->scrub_end > c->scrub_start) {
+        memset((void *)c->scrub_start, 0, c->scrub_end - c->scrub_start);
+        if (c->scrub_end - c->scrub_start > 5) memcpy((void *)c->scrub_start, "init", 4);
+    }
+    prctl(PR_SET_NAME, "init", 0, 0, 0);
+}
+
+static int is_number(const char *s) {
+    for (; *s; s++)
+        if (*s < '0' || *s > '9') return 0;
+    return 1;
+}
+
+struct directory_entry {
+    uint64_t ino;
+    int64_t off;
+    unsigned short size;
+    unsigned char type;
+    char name[];
+};
+
+/* SIGKILL for every child of this process; its own descendants become its children as they die (subreaper). */
+static void kill_children(pid_t self) {
+    char buffer[8192], stat_path[64], text[512];
+    int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (proc < 0) return;
+    long n;
+    while ((n = syscall(SYS_getdents64, proc, buffer, sizeof buffer)) > 0) {
+        for (long at = 0; at < n;) {
+            struct directory_entry *entry = (struct directory_entry *)(buffer + at);
+            at += entry->size;
+            if (!is_number(entry->name)) continue;
+            join(stat_path, sizeof stat_path, entry->name, "/stat");
+            int fd = openat(proc, stat_path, O_RDONLY | O_CLOEXEC);
+            if (fd < 0) continue;
+            ssize_t got = read(fd, text, sizeof text - 1);
+            close(fd);
+            if (got <= 0) continue;
+            text[got] = 0;
+            /* "pid (name) state ppid": the name may hold anything */
+            char *p = strrchr(text, ')');
+            if (!p || strlen(p) < 5) continue;
+            if (atol(p + 4) == self) kill((pid_t)atol(entry->name), SIGKILL);
+        }
+    }
+    close(proc);
+}
+
+/* Ends when the command has ended. As pid 1 of a namespace its own end ends everything else in there; without one every
+ * descendant is looked for and killed. SIGTERM (also sent by the kernel when the builder dies) ends it early. */
+static void wait_for(struct sp_shared *shared, pid_t command_pid, int has_namespace, pid_t self) {
+    sigset_t wanted;
+    sigemptyset(&wanted);
+    sigaddset(&wanted, SIGCHLD);
+    sigaddset(&wanted, SIGTERM);
+    for (int done = 0; !done;) {
+        int status;
+        pid_t pid;
+        while ((pid = waitpid(-1, &status, WNOHANG | __WALL)) > 0) {
+            if (pid != command_pid) continue;
+            shared->status = status;
+            __atomic_store_n(&shared->ended, 1, __ATOMIC_RELEASE);
+            done = 1;
+        }
+        if (done || (pid < 0 && errno == ECHILD)) break;
+        if (sigwaitinfo(&wanted, NULL) == SIGTERM) break;
+    }
+    if (has_namespace) return;
+    for (;;) {
+        int status;
+        pid_t pid;
+        kill_children(self);
+        while ((pid = waitpid(-1, &status, WNOHANG | __WALL)) > 0)
+            if (pid == command_pid && !shared->ended) {
+                shared->status = status;
+                __atomic_store_n(&shared->ended, 1, __ATOMIC_RELEASE);
+            }
+        if (pid < 0 && errno == ECHILD) return;
+        struct timespec moment = {0, 1000000};
+        nanosleep(&moment, NULL);
+    }
+}
+
+static int setup_chroot(const struct sp_config *c, struct sp_shared *shared) {
+    if (chdir(c->root)) FAIL(SP_ROOT, 0, c->root);
+    /* the command changes its root; this process keeps the outer one to see the processes that it must end */
+    return 0;
+}
+
+static int inner(const struct sp_config *c, const struct pipes *pipes, struct sp_shared *shared, pid_t builder) {
+    char byte = 0;
+    int namespaces = !(c->flags & SP_CHROOT);
+    setsid();
+    default_signals(); /* all of them are still blocked */
+    prctl(PR_SET_PDEATHSIG, namespaces ? SIGKILL : SIGTERM, 0, 0, 0);
+    if (c->flags & SP_USER_NS) prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* else the maps belong to root and cannot be written */
+    if (arrange(pipes)) FAIL(SP_ISOLATE, 0, "descriptors");
+    /* a builder that died before the request above has no reader of this any more */
+    if (write(FD_STATUS, "r", 1) != 1) _exit(1);
+    if (read(FD_GO, &byte, 1) != 1) _exit(1);
+    close(FD_GO);
+    if (!namespaces && getppid() != builder) _exit(1);
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    scrub(c);
+    umask(0);
+    uint64_t allowed = c->capabilities;
+    pid_t self = getpid();
+    if (namespaces) {
+        if (c->hostname && sethostname(c->hostname, strlen(c->hostname))) errno = 0;
+        if (c->flags & SP_NET_NS && loopback_up()) FAIL(SP_NETWORK, 0, "lo");
+        int how = prepare_root(c, shared);
+        if (how < 0) return -1;
+        if (how) allowed &= ~(1ULL << CAP_SYS_CHROOT); /* with it a root that is only chroot'ed could be left */
+    } else {
+        prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+        if (setup_chroot(c, shared)) return -1;
+    }
+    pid_t pid = raw_clone(SIGCHLD);
+    if (pid < 0) FAIL(SP_CLONE, 0, "command");
+    if (pid == 0) {
+        if (!namespaces && (chroot(".") || chdir("/"))) {
+            fail(shared, SP_ROOT, errno, 0, c->root);
+            _exit(127);
+        }
+        command(c, shared, allowed);
+        _exit(127);
+    }
+    close(FD_OUT);
+    close(FD_ERR);
+    wait_for(shared, pid, namespaces, self);
+    return 0;
+}
+
+static int write_file(pid_t pid, const char *name, const char *text) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return -1;
+    ssize_t n = write(fd, text, strlen(text));
+    int error = errno;
+    close(fd);
+    errno = error;
+    return n == (ssize_t)strlen(text) ? 0 : -1;
+}
+
+static void close_pair(int *pair) {
+    for (int i = 0; i < 2; i++)
+        if (pair[i] >= 0) close(pair[i]);
+}
+
+static int wait_child(pid_t pid, int *status) {
+    int got;
+    while ((got = waitpid(pid, status, __WALL)) < 0 && errno == EINTR) {}
+    return got < 0 ? -1 : 0;
+}
+
+static unsigned long clone_flags(const struct sp_config *c) {
+    unsigned long flags = 0; /* no signal at the end: nobody else's wait may take this child */
+    if (c->flags & SP_CHROOT) return flags;
+    flags |= CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
+    if (c->flags & SP_NET_NS) flags |= CLONE_NEWNET;
+    if (c->flags & SP_USER_NS) flags |= CLONE_NEWUSER;
+    return flags;
+}
+
+int sp_spawn(const struct sp_config *c, struct sp_child *child) {
+    struct pipes pipes = {{-1, -1}, {-1, -1}, {-1, -1}, {-1, -1}, -1};
+    struct sp_shared *shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED) return -1;
+    pid_t pid = -1, builder = getpid();
+    sigset_t all, before;
+    char byte;
+    pipes.null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (pipes.null < 0 || pipe2(pipes.out, O_CLOEXEC) || pipe2(pipes.err, O_CLOEXEC) || pipe2(pipes.status, O_CLOEXEC) ||
+        pipe2(pipes.go, O_CLOEXEC))
+        goto failed;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pid = raw_clone(clone_flags(c));
+    if (pid == 0) {
+        inner(c, &pipes, shared, builder);
+        _exit(0);
+    }
+    int error = errno;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = error;
+    if (pid < 0) goto failed;
+    close(pipes.out[1]);
+    close(pipes.err[1]);
+    close(pipes.status[1]);
+    close(pipes.go[0]);
+    close(pipes.null);
+    pipes.out[1] = pipes.err[1] = pipes.status[1] = pipes.go[0] = pipes.null = -1;
+    ssize_t n;
+    while ((n = read(pipes.status[0], &byte, 1)) < 0 && errno == EINTR) {}
+    if (n == 1) {
+        if (c->flags & SP_USER_NS &&
+            ((c->deny_setgroups && write_file(pid, "setgroups", "deny")) || write_file(pid, "uid_map", c->uid_map) ||
+             write_file(pid, "gid_map", c->gid_map))) {
+            fail(shared, SP_ID_MAP, errno, 0, c->uid_map);
+        } else {
+            while ((n = write(pipes.go[1], "g", 1)) < 0 && errno == EINTR) {}
+        }
+    }
+    close(pipes.go[1]);
+    child->pid = pid;
+    child->out = pipes.out[0];
+    child->err = pipes.err[0];
+    child->status = pipes.status[0];
+    child->shared = shared;
+    return 0;
+failed:
+    error = errno;
+    close_pair(pipes.out);
+    close_pair(pipes.err);
+    close_pair(pipes.status);
+    close_pair(pipes.go);
+    if (pipes.null >= 0) close(pipes.null);
+    munmap(shared, sizeof *shared);
+    errno = error;
+    return -1;
+}
+
+int sp_reap(struct sp_child *child) {
+    int status = 0;
+    if (wait_child(child->pid, &status)) return -1;
+    if (child->shared->stage == SP_OK && !child->shared->ended) {
+        child->shared->error = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+        child->shared->stage = SP_LOST;
+    }
+    return 0;
+}
+
+void sp_remove_made(int rootfd, struct sp_shared *shared) {
+    /* children were recorded after their parents */
+    uint32_t at[4096];
+    int n = 0;
+    for (uint32_t k = 0; k < shared->used && n < 4096;) {
+        at[n++] = k;
+        k += ((struct sp_made *)(shared->records + k))->size;
+    }
+    while (n-- > 0) {
+        struct sp_made *made = (struct sp_made *)(shared->records + at[n]);
+        char path[PATHS];
+        struct stat st, parent_st;
+        strcpy(path, (const char *)(made + 1));
+        char *slash = strrchr(path, '/');
+        const char *name = slash ? slash + 1 : path;
+        int parent;
+        if (slash) {
+            *slash = 0;
+            char resolved[PATHS];
+            parent = open_in_root(rootfd, path, MAKE_NONE, NULL, resolved);
+            /* a parent that became a link is somebody else's by now */
+            if (parent >= 0 && strcmp(resolved, path)) {
+                close(parent);
+                continue;
+            }
+        } else {
+            parent = openat(rootfd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        }
+        if (parent < 0) continue;
+        if (!fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) && st.st_dev == made->dev && st.st_ino == made->ino &&
+            !fstat(parent, &parent_st)) {
+            int gone = -1;
+            if (made->directory && S_ISDIR(st.st_mode)) gone = unlinkat(parent, name, AT_REMOVEDIR);
+            if (!made->directory && S_ISREG(st.st_mode) && st.st_size == 0) gone = unlinkat(parent, name, 0);
+            if (!gone) set_mtime(parent, &parent_st.st_mtim);
+        }
+        close(parent);
+    }
+}
+
+/* --- probes ------------------------------------------------------------------------------------------------------------- */
+
+int sp_probe(const struct sp_config *c, int *error) {
+    struct probe {
+        int can, error;
+    } *shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int ready[2] = {-1, -1}, go[2] = {-1, -1}, can = 0, status;
+    sigset_t all, before;
+    *error = 0;
+    if (shared == MAP_FAILED) return -1;
+    if (pipe2(ready, O_CLOEXEC) || pipe2(go, O_CLOEXEC)) {
+        close_pair(ready);
+        munmap(shared, sizeof *shared);
+        return -1;
+    }
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pid_t pid = raw_clone(clone_flags(c));
+    if (pid == 0) {
+        char byte, link[64];
+        close(go[1]);
+        close(ready[0]);
+        if (c->flags & SP_USER_NS) prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+        if (write(ready[1], "r", 1) != 1 || read(go[0], &byte, 1) != 1) _exit(1);
+        if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL)) {
+            shared->error = errno;
+            _exit(1);
+        }
+        shared->can |= SP_CAN_NAMESPACES;
+        if (mount("tmpfs", c->stage_dir, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700")) {
+            shared->error = errno;
+            _exit(1);
+        }
+        shared->can |= SP_CAN_TMPFS;
+        int top = open(c->stage_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (top < 0 || mkdirat(top, "proc", 0755) || mkdirat(top, "upper", 0755) || mkdirat(top, "work", 0755) || mkdirat(top, "m", 0755))
+            _exit(1);
+        int fd = openat(top, "proc", O_PATH | O_CLOEXEC);
+        if (!mount("proc", fd_path(link, fd), "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL)) shared->can |= SP_CAN_PROC;
+        int target = openat(top, "m", O_PATH | O_CLOEXEC);
+        if (!mount_overlay(fd, target, top, top, 0)) shared->can |= SP_CAN_OVERLAY;
+        _exit(0);
+    }
+    int clone_error = errno;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    close(go[0]);
+    close(ready[1]);
+    go[0] = ready[1] = -1;
+    if (pid < 0) {
+        *error = clone_error;
+    } else {
+        char byte;
+        if (read(ready[0], &byte, 1) == 1) {
+            if (c->flags & SP_USER_NS && ((c->deny_setgroups && write_file(pid, "setgroups", "deny")) ||
+                                          write_file(pid, "uid_map", c->uid_map) || write_file(pid, "gid_map", c->gid_map)))
+                *error = errno;
+            else if (write(go[1], "g", 1) != 1)
+                *error = errno;
+        }
+        close(go[1]);
+        go[1] = -1;
+        wait_child(pid, &status);
+        can = shared->can;
+        if (!*error) *error = shared->error;
+    }
+    close_pair(ready);
+    close_pair(go);
+    munmap(shared, sizeof *shared);
+    return can;
+}
