@@ -6,8 +6,8 @@ STAGES: tuple[str, ...]  # names for Outcome.stage, by number
 DOCKER_CAPABILITIES: int
 
 class Child:
-    """A running command. Its three descriptors are to be read and closed by the caller; ``reap`` must be called, and from
-    the thread that spawned it: the kernel ends the command when that thread dies."""
+    """A running command. Its three descriptors are to be read and closed by the caller; ``reap`` must be called. The command
+    and all that it started are ended by the kernel when this process dies, however it dies."""
 
     pid: int  # of the init process, as seen from here
     out: int  # read end of the command's stdout
@@ -22,6 +22,10 @@ class Child:
         name of what failed before that, with errno, the number of the mount and the path it is about ("lost": init was killed,
         ``errno`` is the signal). ``wait_status`` is for ``os.waitstatus_to_exitcode``, None when there is none. ``made`` are the
         paths, relative to the root, that were made and removed again."""
+
+def prepare() -> None:
+    """Fork the process that starts commands, if that was not done yet (``spawn`` does it too). The earlier, the less this
+    process has in memory that must be copied for a moment. ``OSError``."""
 
 def spawn(
     root: str,

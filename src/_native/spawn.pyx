@@ -2,9 +2,10 @@
 """Commands in a root filesystem of their own. The work is done in spawn_impl.c."""
 
 import os
+import threading
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.errno cimport errno
+from libc.errno cimport EPIPE, errno
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
@@ -12,10 +13,6 @@ from libc.stdlib cimport calloc, free
 cdef extern from "sys/prctl.h" nogil:
     int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)
     int PR_SET_DUMPABLE
-
-cdef extern from "signal.h" nogil:
-    int kill(int pid, int sig)
-    int SIGKILL, SIGTERM
 
 cdef extern from "sys/mount.h" nogil:
     int umount2(const char *target, int flags)
@@ -55,7 +52,6 @@ cdef extern from "spawn_impl.h" nogil:
         uint64_t capabilities
         const sp_mount *mounts
         int n_mounts
-        unsigned long scrub_start, scrub_end
     struct sp_made:
         uint64_t dev, ino
         uint32_t size
@@ -63,14 +59,17 @@ cdef extern from "spawn_impl.h" nogil:
     struct sp_shared:
         int stage, error, index
         int ended, status
+        int pid
         char *path
         uint32_t used
         char *records
     struct sp_child:
-        int pid
-        int out, err, status
+        int out, err, status, gone
         sp_shared *shared
-    int sp_spawn(const sp_config *config, sp_child *child)
+        size_t size
+    int sp_serve(unsigned long scrub_start, unsigned long scrub_end)
+    int sp_spawn(int server, const sp_config *config, sp_child *child)
+    void sp_kill(int server, sp_child *child)
     int sp_reap(sp_child *child)
     void sp_remove_made(int rootfd, sp_shared *shared)
     int sp_probe(const sp_config *config, int *error)
@@ -118,15 +117,39 @@ def argument_area():
     return (start, middle) if 0 < start < middle else (0, 0)
 
 
+cdef object lock = threading.Lock()
+cdef int server = -1
+
+
+cdef int started(bint again) except -1:
+    """The socket to the process that starts commands, which is forked when it is first asked for; ``again``: it has died."""
+    global server
+    cdef unsigned long start, end
+    with lock:
+        if again and server >= 0:
+            os.close(server)
+            server = -1
+        if server < 0:
+            start, end = argument_area()
+            with nogil:
+                server = sp_serve(start, end)
+            if server < 0:
+                raise OSError(errno, os.strerror(errno))
+        return server
+
+
+def prepare():
+    started(False)
+
+
 cdef class Child:
     cdef sp_child child
     cdef object root
-    cdef bint chroot
     cdef bint reaped
 
     @property
     def pid(self):
-        return self.child.pid
+        return self.child.shared.pid
 
     @property
     def out(self):
@@ -142,7 +165,7 @@ cdef class Child:
 
     def kill(self):
         if not self.reaped:
-            kill(self.child.pid, SIGTERM if self.chroot else SIGKILL)
+            sp_kill(server, &self.child)
 
     def reap(self):
         cdef int got
@@ -181,9 +204,9 @@ cdef class Child:
     def __dealloc__(self):
         if self.child.shared != NULL:
             if not self.reaped:
-                kill(self.child.pid, SIGTERM if self.chroot else SIGKILL)
+                sp_kill(server, &self.child)
                 sp_reap(&self.child)
-            munmap(self.child.shared, sizeof(sp_shared))
+            munmap(self.child.shared, self.child.size)
             self.child.shared = NULL
 
 
@@ -197,7 +220,7 @@ def spawn(
     cdef char **argument_array = NULL
     cdef char **environment_array = NULL
     cdef unsigned int *group_array = NULL
-    cdef int i, got
+    cdef int i, got, socket, number = 0
     cdef Child child = Child.__new__(Child)
     cdef list kept = []
     cdef list arguments = [encoded(a, "an argument") for a in argv]
@@ -247,14 +270,18 @@ def spawn(
         config.capabilities = capabilities
         config.mounts = table
         config.n_mounts = len(mounts)
-        config.scrub_start, config.scrub_end = argument_area()
+        socket = started(False)
         with nogil:
-            got = sp_spawn(&config, &child.child)
-        if got:
+            got = sp_spawn(socket, &config, &child.child)
             number = errno
+        if got and number == EPIPE:
+            socket = started(True)
+            with nogil:
+                got = sp_spawn(socket, &config, &child.child)
+                number = errno
+        if got:
             raise OSError(number, os.strerror(number))
         child.root = root
-        child.chroot = chroot
         return child
     finally:
         free(argument_array)

@@ -22,8 +22,9 @@
 /* the child's descriptors, in fixed places so that all others can be closed at once */
 enum { FD_NULL = 3, FD_OUT, FD_ERR, FD_STATUS, FD_GO, FD_FREE };
 
+/* what a child gets from the builder: ends to write the command's output and the status to, one to read the go-ahead from */
 struct pipes {
-    int out[2], err[2], status[2], go[2], null;
+    int null, out, err, status, go;
 };
 
 static void fail(struct sp_shared *shared, int stage, int error, int index, const char *path) {
@@ -62,7 +63,7 @@ static void close_from(int first) {
 
 /* Bring the pipes' ends to their fixed places and close everything else of the builder. */
 static int arrange(const struct pipes *pipes) {
-    int from[] = {pipes->null, pipes->out[1], pipes->err[1], pipes->status[1], pipes->go[0]};
+    int from[] = {pipes->null, pipes->out, pipes->err, pipes->status, pipes->go};
     int high[5];
     for (int i = 0; i < 5; i++)
         if ((high[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 64)) < 0) return -1;
@@ -74,11 +75,13 @@ static int arrange(const struct pipes *pipes) {
     return 0;
 }
 
+/* exec resets handlers, but not what is ignored (Python ignores SIGPIPE) */
 static void default_signals(void) {
-    struct sigaction action;
+    struct sigaction action, now;
     memset(&action, 0, sizeof action);
     action.sa_handler = SIG_DFL;
-    for (int i = 1; i < 65; i++) sigaction(i, &action, NULL);
+    for (int i = 1; i < 65; i++)
+        if (!sigaction(i, NULL, &now) && now.sa_handler != SIG_DFL) sigaction(i, &action, NULL);
 }
 
 static int loopback_up(void) {
@@ -326,15 +329,6 @@ static void command(const struct sp_config *c, struct sp_shared *shared, uint64_
     fail(shared, SP_EXEC, errno, 0, c->argv[0]);
 }
 
-/* what the outside may read of this process without being allowed to trace it */
-static void scrub(const struct sp_config *c) {
-    if (c->scrub_end > c->scrub_start) {
-        memset((void *)c->scrub_start, 0, c->scrub_end - c->scrub_start);
-        if (c->scrub_end - c->scrub_start > 5) memcpy((void *)c->scrub_start, "init", 4);
-    }
-    prctl(PR_SET_NAME, "init", 0, 0, 0);
-}
-
 static int is_number(const char *s) {
     for (; *s; s++)
         if (*s < '0' || *s > '9') return 0;
@@ -411,13 +405,31 @@ static void wait_for(struct sp_shared *shared, pid_t command_pid, int has_namesp
     }
 }
 
+struct start {
+    const struct sp_config *config;
+    struct sp_shared *shared;
+    uint64_t allowed;
+};
+
+/* The command's process. It shares memory with init until it executes the command or ends. */
+static int start_command(void *argument) {
+    struct start *start = argument;
+    const struct sp_config *c = start->config;
+    if (c->flags & SP_CHROOT && (chroot(".") || chdir("/"))) {
+        fail(start->shared, SP_ROOT, errno, 0, c->root);
+    } else {
+        command(c, start->shared, start->allowed);
+    }
+    _exit(127);
+}
+
 static int setup_chroot(const struct sp_config *c, struct sp_shared *shared) {
     if (chdir(c->root)) FAIL(SP_ROOT, 0, c->root);
     /* the command changes its root; this process keeps the outer one to see the processes that it must end */
     return 0;
 }
 
-static int inner(const struct sp_config *c, const struct pipes *pipes, struct sp_shared *shared, pid_t builder) {
+static int inner(const struct sp_config *c, const struct pipes *pipes, struct sp_shared *shared, pid_t server) {
     char byte = 0;
     int namespaces = !(c->flags & SP_CHROOT);
     setsid();
@@ -425,13 +437,14 @@ static int inner(const struct sp_config *c, const struct pipes *pipes, struct sp
     prctl(PR_SET_PDEATHSIG, namespaces ? SIGKILL : SIGTERM, 0, 0, 0);
     if (c->flags & SP_USER_NS) prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* else the maps belong to root and cannot be written */
     if (arrange(pipes)) FAIL(SP_ISOLATE, 0, "descriptors");
-    /* a builder that died before the request above has no reader of this any more */
+    /* a builder that is gone has no reader of this any more */
     if (write(FD_STATUS, "r", 1) != 1) _exit(1);
     if (read(FD_GO, &byte, 1) != 1) _exit(1);
     close(FD_GO);
-    if (!namespaces && getppid() != builder) _exit(1);
+    /* a server that died before the request above */
+    if (!namespaces && getppid() != server) _exit(1);
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-    scrub(c);
+    prctl(PR_SET_NAME, "init", 0, 0, 0);
     umask(0);
     uint64_t allowed = c->capabilities;
     pid_t self = getpid();
@@ -445,16 +458,11 @@ static int inner(const struct sp_config *c, const struct pipes *pipes, struct sp
         prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
         if (setup_chroot(c, shared)) return -1;
     }
-    pid_t pid = raw_clone(SIGCHLD);
+    /* the page tables need not be copied a second time */
+    static char stack[256 * 1024] __attribute__((aligned(64)));
+    struct start start = {c, shared, allowed};
+    pid_t pid = clone(start_command, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, &start);
     if (pid < 0) FAIL(SP_CLONE, 0, "command");
-    if (pid == 0) {
-        if (!namespaces && (chroot(".") || chdir("/"))) {
-            fail(shared, SP_ROOT, errno, 0, c->root);
-            _exit(127);
-        }
-        command(c, shared, allowed);
-        _exit(127);
-    }
     close(FD_OUT);
     close(FD_ERR);
     wait_for(shared, pid, namespaces, self);
@@ -478,87 +486,13 @@ static void close_pair(int *pair) {
         if (pair[i] >= 0) close(pair[i]);
 }
 
-static int wait_child(pid_t pid, int *status) {
-    int got;
-    while ((got = waitpid(pid, status, __WALL)) < 0 && errno == EINTR) {}
-    return got < 0 ? -1 : 0;
-}
-
 static unsigned long clone_flags(const struct sp_config *c) {
-    unsigned long flags = 0; /* no signal at the end: nobody else's wait may take this child */
+    unsigned long flags = 0;
     if (c->flags & SP_CHROOT) return flags;
     flags |= CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
     if (c->flags & SP_NET_NS) flags |= CLONE_NEWNET;
     if (c->flags & SP_USER_NS) flags |= CLONE_NEWUSER;
     return flags;
-}
-
-int sp_spawn(const struct sp_config *c, struct sp_child *child) {
-    struct pipes pipes = {{-1, -1}, {-1, -1}, {-1, -1}, {-1, -1}, -1};
-    struct sp_shared *shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (shared == MAP_FAILED) return -1;
-    pid_t pid = -1, builder = getpid();
-    sigset_t all, before;
-    char byte;
-    pipes.null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (pipes.null < 0 || pipe2(pipes.out, O_CLOEXEC) || pipe2(pipes.err, O_CLOEXEC) || pipe2(pipes.status, O_CLOEXEC) ||
-        pipe2(pipes.go, O_CLOEXEC))
-        goto failed;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    pid = raw_clone(clone_flags(c));
-    if (pid == 0) {
-        inner(c, &pipes, shared, builder);
-        _exit(0);
-    }
-    int error = errno;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    errno = error;
-    if (pid < 0) goto failed;
-    close(pipes.out[1]);
-    close(pipes.err[1]);
-    close(pipes.status[1]);
-    close(pipes.go[0]);
-    close(pipes.null);
-    pipes.out[1] = pipes.err[1] = pipes.status[1] = pipes.go[0] = pipes.null = -1;
-    ssize_t n;
-    while ((n = read(pipes.status[0], &byte, 1)) < 0 && errno == EINTR) {}
-    if (n == 1) {
-        if (c->flags & SP_USER_NS &&
-            ((c->deny_setgroups && write_file(pid, "setgroups", "deny")) || write_file(pid, "uid_map", c->uid_map) ||
-             write_file(pid, "gid_map", c->gid_map))) {
-            fail(shared, SP_ID_MAP, errno, 0, c->uid_map);
-        } else {
-            while ((n = write(pipes.go[1], "g", 1)) < 0 && errno == EINTR) {}
-        }
-    }
-    close(pipes.go[1]);
-    child->pid = pid;
-    child->out = pipes.out[0];
-    child->err = pipes.err[0];
-    child->status = pipes.status[0];
-    child->shared = shared;
-    return 0;
-failed:
-    error = errno;
-    close_pair(pipes.out);
-    close_pair(pipes.err);
-    close_pair(pipes.status);
-    close_pair(pipes.go);
-    if (pipes.null >= 0) close(pipes.null);
-    munmap(shared, sizeof *shared);
-    errno = error;
-    return -1;
-}
-
-int sp_reap(struct sp_child *child) {
-    int status = 0;
-    if (wait_child(child->pid, &status)) return -1;
-    if (child->shared->stage == SP_OK && !child->shared->ended) {
-        child->shared->error = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-        child->shared->stage = SP_LOST;
-    }
-    return 0;
 }
 
 void sp_remove_made(int rootfd, struct sp_shared *shared) {
@@ -600,6 +534,14 @@ void sp_remove_made(int rootfd, struct sp_shared *shared) {
         close(parent);
     }
 }
+
+static int wait_child(pid_t pid, int *status) {
+    int got;
+    while ((got = waitpid(pid, status, __WALL)) < 0 && errno == EINTR) {}
+    return got < 0 ? -1 : 0;
+}
+
+#include "spawn_server.h"
 
 /* --- probes ------------------------------------------------------------------------------------------------------------- */
 

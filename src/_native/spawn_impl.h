@@ -60,15 +60,16 @@ struct sp_config {
     uint64_t capabilities; /* the most that the command may have */
     const struct sp_mount *mounts;
     int n_mounts;
-    unsigned long scrub_start, scrub_end; /* this process's argument and environment strings, wiped in the child */
 };
 
 #define SP_RECORDS (128 * 1024)
 
-/* shared between the builder and the child */
+/* shared between the builder, the server and the child */
 struct sp_shared {
     int stage, error, index; /* SP_OK: set up, command started */
     int ended, status;       /* wait status of the command once `ended` */
+    int pid;                 /* of init, in the builder's numbers; 0 before it is there */
+    int reaped, init_status; /* set by the server when init and all that it started are gone */
     char path[4096];         /* what the failure is about */
     uint32_t used;           /* bytes of records */
     uint32_t pad;
@@ -82,13 +83,20 @@ struct sp_made {
 };
 
 struct sp_child {
-    pid_t pid;
     int out, err, status; /* descriptors to read: the command's stdout and stderr; status has end of file when init ended */
+    int gone;             /* end of file when the server has reaped init */
     struct sp_shared *shared;
+    size_t size; /* of the shared mapping */
 };
 
-/* 0, or -1 with errno when no child was made. Failures inside the child are found in shared after sp_reap. */
-int sp_spawn(const struct sp_config *config, struct sp_child *child);
+/* The server: a process that starts the others. It is forked once and drops the builder's memory, so that starting a command costs
+ * the same however large the builder is, and nothing of the builder's is in the memory of a command's init.
+ * Returns the builder's end of a socket, or -1 with errno. The server ends when the last copy of that end is closed. */
+int sp_serve(unsigned long scrub_start, unsigned long scrub_end);
+/* 0, or -1 with errno when nothing was started (EPIPE: the server is gone). Failures in the child are found in shared after sp_reap. */
+int sp_spawn(int server, const struct sp_config *config, struct sp_child *child);
+/* asks for the end of the command and of everything it started */
+void sp_kill(int server, struct sp_child *child);
 /* waits for the child's end: all of its descendants are gone then. 0 or -1 with errno. */
 int sp_reap(struct sp_child *child);
 /* removes the mount points that were made, if they are still the same, unused and empty; parents keep their mtime */

@@ -46,7 +46,7 @@ def relay(agent: str, path: str, mode: int, uid: int, gid: int) -> Iterator[None
 def accept(listener: socket.socket, agent: str, ended: int, threads: list[threading.Thread]) -> None:
     """Serve connections until the pipe ``ended`` has end of file."""
     while True:
-        ready, _, _ = select.select([listener, ended], [], [])
+        ready, _, _ = select.select([listener.fileno(), ended], [], [])
         if ended in ready:
             return
         try:
@@ -62,13 +62,14 @@ def serve(client: socket.socket, agent: str, ended: int) -> None:
     """Carry bytes both ways between a client and the agent until either is done."""
     with client, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as upstream, contextlib.suppress(OSError):
         upstream.connect(agent)
-        other = {client: upstream, upstream: client}
+        pairs = {client.fileno(): (client, upstream), upstream.fileno(): (upstream, client)}
         while True:
-            ready, _, _ = select.select([client, upstream, ended], [], [])
+            ready, _, _ = select.select([*pairs, ended], [], [])
             if ended in ready:
                 return
-            for source in ready:
+            for fd in ready:
+                source, sink = pairs[fd]
                 data = source.recv(PIECE)
                 if not data:
                     return
-                other[source].sendall(data)
+                sink.sendall(data)
