@@ -57,7 +57,12 @@ def spawn(
     ``chroot`` uses chroot alone: no mounts. ``OSError`` when no process could be made; everything later is told by ``reap``."""
 
 def probe(
-    stage_dir: str, *, user_namespace: bool = False, uid_map: bytes = b"", gid_map: bytes = b"", deny_setgroups: bool = False
+    stage_dir: str,
+    *,
+    user_namespace: bool = False,
+    uid_map: bytes = b"",
+    gid_map: bytes = b"",
+    deny_setgroups: bool = False,
 ) -> tuple[bool, bool, bool, int]:
     """Try namespaces with mounts in a child: ``(namespaces and tmpfs, a new /proc, overlay, errno of the first failure)``."""
 

@@ -67,7 +67,8 @@ cdef extern from "spawn_impl.h" nogil:
         int out, err, status, gone
         sp_shared *shared
         size_t size
-    int sp_serve(unsigned long scrub_start, unsigned long scrub_end)
+    int sp_serve(unsigned long scrub_start, unsigned long scrub_end, int *server_pid)
+    void sp_served(int server_pid)
     int sp_spawn(int server, const sp_config *config, sp_child *child)
     void sp_kill(int server, sp_child *child)
     int sp_reap(sp_child *child)
@@ -119,20 +120,23 @@ def argument_area():
 
 cdef object lock = threading.Lock()
 cdef int server = -1
+cdef int server_pid = 0
 
 
 cdef int started(bint again) except -1:
     """The socket to the process that starts commands, which is forked when it is first asked for; ``again``: it has died."""
-    global server
+    global server, server_pid
     cdef unsigned long start, end
     with lock:
         if again and server >= 0:
             os.close(server)
             server = -1
+            with nogil:
+                sp_served(server_pid)
         if server < 0:
             start, end = argument_area()
             with nogil:
-                server = sp_serve(start, end)
+                server = sp_serve(start, end, &server_pid)
             if server < 0:
                 raise OSError(errno, os.strerror(errno))
         return server

@@ -91,8 +91,10 @@ struct sp_child {
 
 /* The server: a process that starts the others. It is forked once and drops the builder's memory, so that starting a command costs
  * the same however large the builder is, and nothing of the builder's is in the memory of a command's init.
- * Returns the builder's end of a socket, or -1 with errno. The server ends when the last copy of that end is closed. */
-int sp_serve(unsigned long scrub_start, unsigned long scrub_end);
+ * The range is that of the builder's arguments and environment, wiped in the server. Returns the builder's end of a socket, or -1 with errno. The server ends when the last copy of that end is closed. */
+int sp_serve(unsigned long scrub_start, unsigned long scrub_end, int *server_pid);
+/* waits for a server whose socket was closed or that was killed */
+void sp_served(int server_pid);
 /* 0, or -1 with errno when nothing was started (EPIPE: the server is gone). Failures in the child are found in shared after sp_reap. */
 int sp_spawn(int server, const struct sp_config *config, struct sp_child *child);
 /* asks for the end of the command and of everything it started */

@@ -77,7 +77,7 @@ static void record_made(struct sp_shared *shared, const char *path, const struct
 }
 
 /* Open (O_PATH) a path below rootfd, symbolic links followed as if rootfd were "/", ".." clamped. With `make`, missing
- * directories are made (0755) and the last component too, as a directory or an empty file; what was made is recorded.
+ * directories are made (0755) and the last component too, as a directory or an empty file; what was made is recorded in `shared`.
  * Links are read as text, so the magic links of /proc lead nowhere outside. -1 with errno. `resolved`: PATHS bytes or NULL. */
 static int open_in_root(int rootfd, const char *path, int make, struct sp_shared *shared, char *resolved) {
     char rest[2 * PATHS], at[PATHS], link[PATHS];
@@ -133,7 +133,7 @@ static int open_in_root(int rootfd, const char *path, int make, struct sp_shared
                 goto fail;
             }
             child = openat(fd, next, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-            set_mtime(fd, &before.st_mtim);
+            if (shared) set_mtime(fd, &before.st_mtim); /* it goes away again: its parent shall not show it */
             if (child >= 0 && !fstat(child, &st)) {
                 char whole[PATHS];
                 memcpy(whole, at, at_len);

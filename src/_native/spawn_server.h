@@ -2,6 +2,7 @@
 #ifndef PYBUILD_SPAWN_SERVER_H
 #define PYBUILD_SPAWN_SERVER_H
 
+#include <link.h>
 #include <linux/memfd.h>
 
 #ifndef MAP_FIXED_NOREPLACE
@@ -43,12 +44,72 @@ static uint64_t read_hex(const char **p) {
     }
 }
 
-/* Unmap what is neither code nor this thread's stack and thread-local data: the builder's heap, buffers and other stacks. */
+#define KEPT 1024
+static struct kept {
+    uint64_t start, end;
+} kept[KEPT];
+static int n_kept;
+
+static void keep(uint64_t start, uint64_t end) {
+    if (n_kept < KEPT) kept[n_kept++] = (struct kept){start & ~4095ULL, (end + 4095) & ~4095ULL};
+}
+
+static int keep_object(struct dl_phdr_info *info, size_t size, void *tls) {
+    uint64_t start = UINT64_MAX, end = 0;
+    (void)size;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *h = &info->dlpi_phdr[i];
+        if (h->p_type == PT_LOAD) {
+            uint64_t at = info->dlpi_addr + h->p_vaddr;
+            if (at < start) start = at;
+            if (at + h->p_memsz > end) end = at + h->p_memsz;
+        }
+        if (h->p_type == PT_TLS && info->dlpi_tls_data) {
+            struct kept *range = tls;
+            uint64_t at = (uint64_t)(uintptr_t)info->dlpi_tls_data;
+            /* blocks of libraries that were loaded late lie elsewhere, and are not needed */
+            if (at + (1 << 18) > range->start && at < range->end + (1 << 18)) {
+                if (at < range->start) range->start = at;
+                if (at + h->p_memsz > range->end) range->end = at + h->p_memsz;
+            }
+        }
+    }
+    if (end) keep(start, end);
+    return 0;
+}
+
+/* Note what a copy of this thread needs to go on: programs and libraries, the thread's own data, its place on the stack. */
+static void note_kept(void) {
+    char local;
+    uint64_t thread = (uint64_t)(uintptr_t)__builtin_thread_pointer(), error = (uint64_t)(uintptr_t)&errno;
+    struct kept tls = {thread - 2560, thread + 2560}; /* the C library's description of the thread, on either side */
+    if (error < tls.start) tls.start = error;
+    if (error + 256 > tls.end) tls.end = error + 256;
+    n_kept = 0;
+    dl_iterate_phdr(keep_object, &tls);
+    keep(tls.start, tls.end);
+    keep((uint64_t)(uintptr_t)&local - (256 << 10), (uint64_t)(uintptr_t)&local + (16 << 10));
+}
+
+static void unmap_between(uint64_t start, uint64_t end) {
+    while (start < end) {
+        uint64_t next = end, after = end;
+        for (int i = 0; i < n_kept; i++)
+            if (kept[i].end > start && kept[i].start < next) {
+                next = kept[i].start;
+                after = kept[i].end;
+            }
+        if (next > start) munmap((void *)(uintptr_t)start, next - start);
+        start = after;
+    }
+}
+
+/* Unmap everything else: the builder's heap, buffers, arguments, environment and other stacks. */
 static void drop_memory(void) {
     static char text[1 << 20];
     size_t n = 0;
     int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return;
+    if (fd < 0 || n_kept == KEPT) return;
     for (;;) {
         ssize_t got = read(fd, text + n, sizeof text - 1 - n);
         if (got <= 0) break;
@@ -56,29 +117,17 @@ static void drop_memory(void) {
     }
     close(fd);
     text[n] = 0;
-    char local;
-    uint64_t keep[] = {(uint64_t)(uintptr_t)&local, (uint64_t)(uintptr_t)&errno};
-    uint64_t previous_end = 0;
-    int after_file = 0;
     for (const char *p = text; *p;) {
         uint64_t start = read_hex(&p);
         if (*p++ != '-') return;
         uint64_t end = read_hex(&p);
         const char *line_end = p, *name = NULL;
         while (*line_end && *line_end != '\n') {
-            if (!name && (*line_end == '/' || *line_end == '[')) name = line_end;
+            if (!name && *line_end == '[') name = line_end;
             line_end++;
         }
         if (!*line_end) return; /* cut off */
-        /* " rw-p": a shared mapping is data, not a program's */
-        int file = name && p[4] != 's' && strncmp(name, "[heap]", 6) && strncmp(name, "[anon", 5);
-        /* the data of a library that has no place in its file lies right behind it */
-        int bss = !file && after_file && start == previous_end;
-        after_file = file;
-        previous_end = end;
-        int wanted = file || bss;
-        for (int i = 0; i < 2; i++) wanted |= keep[i] >= start && keep[i] < end;
-        if (!wanted) munmap((void *)(uintptr_t)start, end - start);
+        if (!name || strncmp(name, "[v", 2)) unmap_between(start, end); /* the kernel's own pages are [v...] */
         p = line_end + 1;
     }
 }
@@ -179,10 +228,11 @@ static void serve(int socket_fd) {
     }
 }
 
-int sp_serve(unsigned long scrub_start, unsigned long scrub_end) {
+int sp_serve(unsigned long scrub_start, unsigned long scrub_end, int *server_pid) {
     int pair[2], error;
     sigset_t all, before;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) return -1;
+    note_kept();
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pid_t pid = raw_clone(0); /* without a signal at its end: nobody else's wait may take it */
@@ -201,10 +251,10 @@ int sp_serve(unsigned long scrub_start, unsigned long scrub_end) {
         int high = fcntl(pair[1], F_DUPFD_CLOEXEC, 64);
         if (high < 0 || dup3(high, 3, O_CLOEXEC) < 0) _exit(1);
         close_from(4);
-        /* whoever may see this process must not learn the builder's arguments and environment from it */
+        /* the stack is kept, and these may lie on it */
         if (scrub_end > scrub_start) {
-            memset((void *)scrub_start, 0, scrub_end - scrub_start);
-            if (scrub_end - scrub_start > 5) memcpy((void *)scrub_start, "init", 4);
+            memset((void *)(uintptr_t)scrub_start, 0, scrub_end - scrub_start);
+            if (scrub_end - scrub_start > 5) memcpy((void *)(uintptr_t)scrub_start, "init", 4);
         }
         drop_memory();
         serve(3);
@@ -218,7 +268,13 @@ int sp_serve(unsigned long scrub_start, unsigned long scrub_end) {
         errno = error;
         return -1;
     }
+    *server_pid = (int)pid;
     return pair[0];
+}
+
+void sp_served(int server_pid) {
+    int status;
+    while (waitpid(server_pid, &status, __WALL) < 0 && errno == EINTR) {}
 }
 
 /* --- the builder's side ------------------------------------------------------------------------------------------------- */

@@ -28,7 +28,9 @@ def work_directory(base: str = "") -> Iterator[str]:
         remove_stale(base)
         path, lock = create(base)
     except OSError as e:
-        raise StorageError(f"no working directory can be made in {base}: {e.strerror}", hint="name another one with --work-dir") from e
+        raise StorageError(
+            f"no working directory can be made in {base}: {e.strerror}", hint="name another one with --work-dir"
+        ) from e
     try:
         yield path
     finally:

@@ -71,10 +71,18 @@ def probe_namespaces() -> Isolation | Refusal:
             works, proc, overlay, error = spawn.probe(directory, user_namespace=True, uid_map=uid_map, gid_map=gid_map)
             if works:
                 return Isolation(
-                    "namespaces", "in a user namespace with all ids", True, uid_map, gid_map, new_proc=proc, overlay=overlay
+                    "namespaces",
+                    "in a user namespace with all ids",
+                    True,
+                    uid_map,
+                    gid_map,
+                    new_proc=proc,
+                    overlay=overlay,
                 )
         uid_map, gid_map = b"0 %d 1\n" % os.geteuid(), b"0 %d 1\n" % os.getegid()
-        works, proc, overlay, second = spawn.probe(directory, user_namespace=True, uid_map=uid_map, gid_map=gid_map, deny_setgroups=True)
+        works, proc, overlay, second = spawn.probe(
+            directory, user_namespace=True, uid_map=uid_map, gid_map=gid_map, deny_setgroups=True
+        )
         if works:
             return Isolation(
                 "namespaces",
@@ -85,7 +93,9 @@ def probe_namespaces() -> Isolation | Refusal:
                 deny_setgroups=True,
                 new_proc=proc,
                 overlay=overlay,
-                warnings=("only one user id can be mapped here: RUN steps that change owners or run as another USER will fail",),
+                warnings=(
+                    "only one user id can be mapped here: RUN steps that change owners or run as another USER will fail",
+                ),
             )
     return Refusal("user namespaces and mounts are refused", second or error)
 
@@ -121,9 +131,12 @@ def choose(name: Name) -> Isolation:
             return found
         refusals.append(str(found))
         if name == "chroot":
-            raise IsolationError(f"--isolation=chroot does not work here: {found}", hint="add SYS_CHROOT to the pod's capabilities")
+            raise IsolationError(
+                f"--isolation=chroot does not work here: {found}", hint="add SYS_CHROOT to the pod's capabilities"
+            )
     if name == "in-place":
         raise IsolationError(
-            "--isolation=in-place is not available in this build", hint="use --isolation=auto, which takes the strongest that works"
+            "--isolation=in-place is not available in this build",
+            hint="use --isolation=auto, which takes the strongest that works",
         )
     raise IsolationError(f"RUN cannot be carried out here: {'; '.join(refusals)}", hint=HINT)

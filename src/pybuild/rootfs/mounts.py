@@ -50,7 +50,17 @@ class NativeMount:
     gid: int = 0
 
     def native(self) -> NativeTuple:
-        return (self.kind, self.source, self.target, self.data, self.contents, self.readonly, self.mode, self.uid, self.gid)
+        return (
+            self.kind,
+            self.source,
+            self.target,
+            self.data,
+            self.contents,
+            self.readonly,
+            self.mode,
+            self.uid,
+            self.gid,
+        )
 
 
 def order(mounts: Iterable[RunMount]) -> list[RunMount]:
@@ -58,7 +68,9 @@ def order(mounts: Iterable[RunMount]) -> list[RunMount]:
     return sorted(mounts, key=lambda m: posixpath.normpath(m.target).strip("/").split("/"))
 
 
-def native_mounts(mounts: Iterable[RunMount], root: str, hostname: str, held: contextlib.ExitStack) -> list[NativeMount]:
+def native_mounts(
+    mounts: Iterable[RunMount], root: str, hostname: str, held: contextlib.ExitStack
+) -> list[NativeMount]:
     """Name resolution files, then the step's own mounts, in the order to mount them. Temporary directories live as ``held``."""
     found = name_resolution(hostname)
     for mount in order(mounts):
@@ -83,7 +95,13 @@ def native_mount(mount: RunMount, root: str, held: contextlib.ExitStack) -> Nati
             mode = mount.mode if mount.mode is not None else (0o400 if mount.kind == "secret" else 0o644)
             readonly = mount.readonly or mount.kind == "secret"
             return NativeMount(
-                "file", mount.target, contents=mount.data or b"", readonly=readonly, mode=mode, uid=mount.uid, gid=mount.gid
+                "file",
+                mount.target,
+                contents=mount.data or b"",
+                readonly=readonly,
+                mode=mode,
+                uid=mount.uid,
+                gid=mount.gid,
             )
         case "ssh":
             from pybuild.rootfs.ssh import relay

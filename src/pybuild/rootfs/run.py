@@ -232,7 +232,9 @@ def exec_failure(name: str, error: int) -> tuple[str, int]:
 
 def cannot_start(e: OSError) -> IsolationError | StorageError:
     if e.errno in (errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE):
-        return StorageError(f"no process could be started: {e.strerror}", hint="look at the limits of memory and process numbers")
+        return StorageError(
+            f"no process could be started: {e.strerror}", hint="look at the limits of memory and process numbers"
+        )
     return IsolationError(f"no isolated process could be started: {e.strerror}", hint="see pybuild doctor")
 
 
@@ -244,21 +246,35 @@ def refuse(stage: str, error: int, index: int, path: str, spec: RunSpec, mounts:
     match stage:
         case "standard":
             if error in (errno.ENOTDIR, errno.EEXIST):
-                raise IsolationError(f"the image has a {path} that is no directory, so {path} cannot be mounted for RUN")
+                raise IsolationError(
+                    f"the image has a {path} that is no directory, so {path} cannot be mounted for RUN"
+                )
             raise IsolationError(f"{path} could not be mounted for RUN: {reason}")
         case "source":
             source = mounts[index].source or path
-            raise IsolationError(f"the source of the mount at {mounts[index].target} cannot be opened: {source}: {reason}")
+            raise IsolationError(
+                f"the source of the mount at {mounts[index].target} cannot be opened: {source}: {reason}"
+            )
         case "target":
-            hint = "a file can only be mounted on a file and a directory on a directory" if error in (errno.ENOTDIR, errno.EISDIR) else ""
+            hint = (
+                "a file can only be mounted on a file and a directory on a directory"
+                if error in (errno.ENOTDIR, errno.EISDIR)
+                else ""
+            )
             raise IsolationError(f"the mount point {mounts[index].target} cannot be used: {reason}", hint=hint)
         case "mount":
             raise IsolationError(f"{mounts[index].target} could not be mounted: {reason}")
         case "cwd":
             raise RunError(f"the working directory {spec.cwd} cannot be entered: {reason}", exit_code=1)
         case "identity":
-            hint = "only one user id is mapped here: subordinate ids (/etc/subuid) or root are needed" if error == errno.EINVAL else ""
-            raise IsolationError(f"the command's {path} {index or ''} cannot be set: {reason}".replace("  ", " "), hint=hint)
+            hint = (
+                "only one user id is mapped here: subordinate ids (/etc/subuid) or root are needed"
+                if error == errno.EINVAL
+                else ""
+            )
+            raise IsolationError(
+                f"the command's {path} {index or ''} cannot be set: {reason}".replace("  ", " "), hint=hint
+            )
         case "id-map":
             raise IsolationError(f"the ids of a user namespace could not be mapped: {reason}")
         case "network":

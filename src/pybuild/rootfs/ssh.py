@@ -26,7 +26,9 @@ def relay(agent: str, path: str, mode: int, uid: int, gid: int) -> Iterator[None
             if uid or gid:
                 os.chown(path, uid, gid)
             listener.listen(16)
-            accepting = threading.Thread(target=accept, args=(listener, agent, ended, threads), name="ssh-relay", daemon=True)
+            accepting = threading.Thread(
+                target=accept, args=(listener, agent, ended, threads), name="ssh-relay", daemon=True
+            )
             accepting.start()
             try:
                 yield

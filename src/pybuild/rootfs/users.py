@@ -82,7 +82,9 @@ def resolve_user(text: str, passwd: bytes | None, group: bytes | None) -> User:
     uid, gid = number(name), number(group_name)
     if uid is not None and gid is not None:
         return User(checked(uid, "user id"), checked(gid, "group id"), (gid,), home_of(uid, users))
-    entry = next((u for u in users if (u.name == name if name else u.uid == 0) or (uid is not None and u.uid == uid)), None)
+    entry = next(
+        (u for u in users if (u.name == name if name else u.uid == 0) or (uid is not None and u.uid == uid)), None
+    )
     if entry is None and name and uid is None:
         raise DockerfileError(
             f"unable to find user {name}: no matching entries in passwd file",
@@ -118,7 +120,8 @@ def resolve_chown(text: str, passwd: bytes | None, group: bytes | None) -> tuple
         entry = next((u for u in parse_passwd(passwd) if u.name == name), None)
         if entry is None:
             raise DockerfileError(
-                f"invalid user {name!r} in --chown: not in the image's /etc/passwd", hint="names are those of the image, not of this machine"
+                f"invalid user {name!r} in --chown: not in the image's /etc/passwd",
+                hint="names are those of the image, not of this machine",
             )
         found_uid, found_gid = entry.uid, entry.gid
     if colon and group_name:
