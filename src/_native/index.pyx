@@ -283,6 +283,7 @@ cdef class Index:
         self.drop_inode(node.inode)
         node.chain = self.node_free
         node.first_child = 0
+        node.flags = 0
         self.node_free = id
         self.live -= 1
 
