@@ -30,6 +30,8 @@ class Instruction:
     text: str
     #: last line of the instruction, heredoc bodies included (1-based)
     end_line: int
+    #: comments directly above it, without the ``#`` (they may switch checks off for it)
+    comments: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ class Mount:
     required: bool = False
     #: None: the type's default; True: ro given; False: rw given
     readonly: bool | None = None
+    #: the flag's value as written: ``dockerfile.mounts.expand_mount`` reads it again with the variables of the moment
+    raw: str = ""
 
 
 @dataclass(frozen=True, slots=True)
