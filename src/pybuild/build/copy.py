@@ -46,6 +46,11 @@ class Placement:
     mode: ModeChange | None
     now_ns: int
 
+    @property
+    def directory_mode(self) -> int:
+        """The mode of directories that COPY has to make: an octal ``--chmod`` without its special bits, else 0755."""
+        return self.mode.octal & 0o777 if self.mode is not None and self.mode.octal is not None else 0o755
+
 
 @dataclass(slots=True)
 class Destination:
@@ -62,7 +67,7 @@ class Destination:
         found = self.index.lookup(path)
         return found is not None and found.type == "dir"
 
-    def make_dirs(self, path: str, placement: Placement, leaf_mode: int = 0o755) -> bool:
+    def make_dirs(self, path: str, placement: Placement) -> bool:
         """Make ``path`` (already resolved) and its missing parents; true when the last one is new."""
         if self.is_dir(path):
             return False
@@ -71,7 +76,7 @@ class Destination:
         parent = posixpath.dirname(path)
         self.make_dirs(parent, placement)
         uid, gid = placement.owner or (0, 0)
-        mode = leaf_mode
+        mode = placement.directory_mode
         above = self.index.lookup(parent)
         if above is not None and above.mode & 0o2000:
             # the kernel hands the set-group-id bit and the group of a directory on to what is made in it
@@ -156,21 +161,13 @@ def copy_into(
     for source in sources:
         followed, stat = find(tree, source, destination.place)
         resolved = destination.index.resolve(target)
-        if must_be_dir:
-            destination.make_dirs(resolved, placement, leaf_mode(placement) if stat.type == "dir" else 0o755)
-        else:
-            destination.make_dirs(posixpath.dirname(resolved), placement)
+        destination.make_dirs(resolved if must_be_dir else posixpath.dirname(resolved), placement)
         if stat.type == "dir":
             copy_directory(destination, tree, root, followed, stat, resolved, placement, exclude, cancel)
         else:
             if destination.is_dir(resolved):
                 resolved = posixpath.join(resolved, posixpath.basename(source))
             copy_file(destination, tree, root, followed, resolved, placement, exclude, cancel)
-
-
-def leaf_mode(placement: Placement) -> int:
-    """The mode of a destination directory that COPY makes: 0755, or what ``--chmod`` makes of it without the special bits."""
-    return placement.mode.apply(0o755, True) & 0o777 if placement.mode is not None else 0o755
 
 
 def find(tree: SourceTree, source: str, place: Place) -> tuple[str, DiskStat]:
@@ -204,10 +201,10 @@ def copy_directory(
     cancel: Cancel | None,
 ) -> None:
     """The contents of a directory to ``target``, which keeps its own mode and owner when it is there."""
-    new = destination.make_dirs(target, placement, leaf_mode(placement)) or target in destination.made
+    new = destination.make_dirs(target, placement) or target in destination.made
     if target:
         uid, gid = placement.owner or (0, 0)
-        mode = leaf_mode(placement)
+        mode = placement.directory_mode
         before = destination.index.lookup(target)
         if not new and before is not None:
             uid, gid, mode = before.uid, before.gid, before.mode

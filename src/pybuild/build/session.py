@@ -107,7 +107,7 @@ class Session:
         from pybuild._native.collect import collect
         from pybuild._native.entries import EntryList
         from pybuild._native.index import Index
-        from pybuild._native.materialize import materialize
+        from pybuild.rootfs.materialize import materialize
 
         path = os.path.join(self.work_dir, "context")
         os.mkdir(path, 0o755)

@@ -61,7 +61,7 @@ class Tree:
     def apply(self, entries: EntryList, cancel: Cancel | None = None) -> None:
         """Bring the entries of a new layer into the tree: on disk and into the index, or into the index alone."""
         if self.root is not None:
-            from pybuild._native.materialize import materialize
+            from pybuild.rootfs.materialize import materialize
 
             materialize(entries, self.root.fd, self.index, owners=self.owners, cancel=cancel)
             return
