@@ -76,6 +76,7 @@ cdef class Index:
     cdef size_t arena_len, arena_cap
     cdef uint16_t generation
     cdef int64_t newest_ctime
+    cdef int64_t settled     # settle() was called when the newest ctime was this
     cdef char *scratch       # 3 * PATH_LIMIT bytes of work space for walk()
 
     # --- reading

@@ -124,7 +124,7 @@ cdef class Index:
         other.arena_len = other.arena_cap = self.arena_len
         other.node_free, other.inode_free = self.node_free, self.inode_free
         other.live, other.bucket_mask = self.live, self.bucket_mask
-        other.generation, other.newest_ctime = self.generation, self.newest_ctime
+        other.generation, other.newest_ctime, other.settled = self.generation, self.newest_ctime, self.settled
         return other
 
     # --- storage
@@ -780,6 +780,7 @@ cdef class Index:
         cdef timespec now, pause
         cdef int64_t target = self.newest_ctime
         cdef int i, tries = 60
+        self.settled = target
         if target == 0:
             return
         if target % 1000000000 == 0:
