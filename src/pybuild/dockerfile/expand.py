@@ -83,7 +83,9 @@ def _expand(instruction: InstructionT, env: Mapping[str, str], escape: str, one:
             )
         case Run():
             if instruction.mounts:
-                found = replace(instruction, mounts=tuple(expand_mount(m, env, escape=escape) for m in instruction.mounts))
+                found = replace(
+                    instruction, mounts=tuple(expand_mount(m, env, escape=escape) for m in instruction.mounts)
+                )
         case Expose():
             ports = (w for port in instruction.ports for w in expand_words(port, env, escape=escape))
             found = replace(instruction, ports=tuple(ports))
@@ -116,7 +118,13 @@ def expandable_words(instruction: Instruction) -> list[str]:
         case From():
             return [instruction.image, instruction.platform]
         case Add():
-            return [*instruction.sources, instruction.destination, instruction.chown, instruction.chmod, instruction.checksum]
+            return [
+                *instruction.sources,
+                instruction.destination,
+                instruction.chown,
+                instruction.chmod,
+                instruction.checksum,
+            ]
         case Copy():
             return [*instruction.sources, instruction.destination, instruction.chown, instruction.chmod]
         case Run():

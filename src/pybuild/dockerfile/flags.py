@@ -25,9 +25,22 @@ FLAGS: Mapping[str, Mapping[str, Kind]] = {
         "unpack": "bool",
         "exclude": "list",
     },
-    "copy": {"from": "string", "chown": "string", "chmod": "string", "link": "bool", "parents": "bool", "exclude": "list"},
+    "copy": {
+        "from": "string",
+        "chown": "string",
+        "chmod": "string",
+        "link": "bool",
+        "parents": "bool",
+        "exclude": "list",
+    },
     "run": {"mount": "list", "network": "string", "security": "string", "device": "list"},
-    "healthcheck": {"interval": "string", "timeout": "string", "start-period": "string", "start-interval": "string", "retries": "string"},
+    "healthcheck": {
+        "interval": "string",
+        "timeout": "string",
+        "start-period": "string",
+        "start-interval": "string",
+        "retries": "string",
+    },
 }
 #: these take none, and do not look whether some were given (as BuildKit)
 UNCHECKED = frozenset(("arg", "stopsignal"))
@@ -100,6 +113,8 @@ def parse_flags(instruction: str, words: Sequence[str]) -> Flags:
             raise FlagError(f"missing a value on flag: {shown}", shown, hint=f"write {shown} or {shown}=true")
         lower = value.lower() or "true"
         if lower not in ("true", "false"):
-            raise FlagError(f"expecting boolean value for flag {shown}, not: {value}", shown, hint="it takes true or false")
+            raise FlagError(
+                f"expecting boolean value for flag {shown}, not: {value}", shown, hint="it takes true or false"
+            )
         values[name] = lower
     return Flags(values, lists)

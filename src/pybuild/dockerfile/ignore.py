@@ -35,7 +35,11 @@ def numbered_patterns(data: bytes, file: str) -> list[tuple[int, str]]:
         if invert:
             pattern = pattern[1:].strip(SPACES)
             if not pattern:
-                raise DockerfileError('illegal exclusion pattern: "!"', place=Place(file, number, 0, line), hint="write a path after the !")
+                raise DockerfileError(
+                    'illegal exclusion pattern: "!"',
+                    place=Place(file, number, 0, line),
+                    hint="write a path after the !",
+                )
         pattern = clean(pattern)
         if len(pattern) > 1 and pattern.startswith("/"):
             pattern = pattern[1:]
@@ -64,5 +68,7 @@ def ignore_matcher(data: bytes, file: str = ".dockerignore") -> Matcher | None:
             try:
                 Matcher([pattern])
             except ValueError as e:
-                raise DockerfileError(str(e), place=Place(file, number, 0, pattern), hint="a [ or \\ has to be closed or escaped") from None
+                raise DockerfileError(
+                    str(e), place=Place(file, number, 0, pattern), hint="a [ or \\ has to be closed or escaped"
+                ) from None
         raise DockerfileError("the patterns cannot be read", place=Place(file, 1)) from None

@@ -80,7 +80,9 @@ def check_length(source: Source, number: int) -> None:
     line = source.lines[number - 1]
     if len(line) > MAX_LINE // 4 and len(line.encode("utf-8", "surrogateescape").rstrip(b"\n")) > MAX_LINE:
         place = Place(source.file, number, None, line[:60] + "…")
-        raise DockerfileError(f"dockerfile line greater than max allowed size of {MAX_LINE}", place=place, hint="split the line")
+        raise DockerfileError(
+            f"dockerfile line greater than max allowed size of {MAX_LINE}", place=place, hint="split the line"
+        )
 
 
 def read_directive(source: Source, number: int, line: str) -> bool:
@@ -102,7 +104,9 @@ def read_directive(source: Source, number: int, line: str) -> bool:
     if name == "escape":
         if value not in ("\\", "`"):
             raise DockerfileError(
-                f"invalid escape token {value!r} does not match ` or \\", place=source.find(number, number, value), hint="use \\ or `"
+                f"invalid escape token {value!r} does not match ` or \\",
+                place=source.find(number, number, value),
+                hint="use \\ or `",
             )
         source.escape = value
     source.directives[name] = value

@@ -48,7 +48,7 @@ def split_fields(text: str) -> list[str]:
             while True:
                 close = text.find('"', at)
                 if close < 0:
-                    raise TextError('invalid mount: a field\'s " is not closed')
+                    raise TextError("invalid mount: a field's \" is not closed")
                 field.append(text[at:close])
                 at = close + 1
                 if not text.startswith('"', at):
@@ -56,14 +56,16 @@ def split_fields(text: str) -> list[str]:
                 field.append('"')
                 at += 1
             if at < len(text) and text[at] != ",":
-                raise TextError('invalid mount: text after a field\'s closing "')
+                raise TextError("invalid mount: text after a field's closing \"")
             fields.append("".join(field))
         else:
             end = text.find(",", at)
             end = len(text) if end < 0 else end
             part = text[at:end]
             if '"' in part:
-                raise TextError('invalid mount: a " within a field that does not begin with one', hint="quote the whole field")
+                raise TextError(
+                    'invalid mount: a " within a field that does not begin with one', hint="quote the whole field"
+                )
             fields.append(part)
             at = end
         if at >= len(text):
@@ -80,7 +82,8 @@ def parse_mount(text: str) -> Mount:
         if key == "from":
             if re.search(r"\$.", value):
                 raise TextError(
-                    "'from' doesn't support variable expansion", hint="define a stage with FROM and that variable, and use the stage's name"
+                    "'from' doesn't support variable expansion",
+                    hint="define a stage with FROM and that variable, and use the stage's name",
                 )
             found["from_"] = value
         elif key in ("type", "sharing"):
@@ -175,7 +178,9 @@ def boolean(key: str, value: str) -> bool:
 
 
 def unexpected(key: str, kind: str) -> TextError:
-    return TextError(f"unexpected key '{key}' for mount type '{kind}'", hint="type= has to come first" if kind == "bind" else "")
+    return TextError(
+        f"unexpected key '{key}' for mount type '{kind}'", hint="type= has to come first" if kind == "bind" else ""
+    )
 
 
 def with_defaults(mount: Mount, workdir: str | None) -> Mount:

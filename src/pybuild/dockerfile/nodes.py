@@ -125,7 +125,8 @@ def json_array(text: str) -> tuple[str, ...] | None:
         return None
     if not all(isinstance(item, str) for item in items):
         raise TextError(
-            "when using JSON array syntax, arrays must be comprised of strings only", hint='put every item in double quotes: ["a", "1"]'
+            "when using JSON array syntax, arrays must be comprised of strings only",
+            hint='put every item in double quotes: ["a", "1"]',
         )
     return tuple(_SURROGATE.sub("\ufffd", item) for item in items)
 

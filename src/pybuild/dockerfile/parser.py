@@ -26,7 +26,11 @@ def parse(data: bytes, file: str = "Dockerfile") -> Dockerfile:
 
     source, instructions = read_instructions(data, file)
     if not instructions:
-        raise DockerfileError("file with no instructions", place=Place(file, max(1, len(source.lines))), hint="a Dockerfile begins with FROM")
+        raise DockerfileError(
+            "file with no instructions",
+            place=Place(file, max(1, len(source.lines))),
+            hint="a Dockerfile begins with FROM",
+        )
     global_args: list[Arg] = []
     stages: list[tuple[From, list[Instruction]]] = []
     for instruction in instructions:
@@ -37,9 +41,15 @@ def parse(data: bytes, file: str = "Dockerfile") -> Dockerfile:
         elif isinstance(instruction, Arg):
             global_args.append(instruction)
         else:
-            raise DockerfileError("no build stage in current context", place=instruction.place, hint="only ARG can stand before the first FROM")
+            raise DockerfileError(
+                "no build stage in current context",
+                place=instruction.place,
+                hint="only ARG can stand before the first FROM",
+            )
     if not stages:
-        raise DockerfileError("dockerfile contains no stages to build", place=instructions[-1].place, hint="add a FROM line")
+        raise DockerfileError(
+            "dockerfile contains no stages to build", place=instructions[-1].place, hint="add a FROM line"
+        )
     parsed = Dockerfile(
         file=file,
         global_args=tuple(global_args),
@@ -47,7 +57,9 @@ def parse(data: bytes, file: str = "Dockerfile") -> Dockerfile:
         escape=source.escape,
         directives=dict(source.directives),
     )
-    empty = tuple(Warning_("NoEmptyContinuation", "Empty continuation line", source.place(n)) for n in source.empty_continuations)
+    empty = tuple(
+        Warning_("NoEmptyContinuation", "Empty continuation line", source.place(n)) for n in source.empty_continuations
+    )
     return replace(parsed, warnings=check_dockerfile(replace(parsed, warnings=empty)))
 
 

@@ -5,13 +5,45 @@ from __future__ import annotations
 from pybuild.dockerfile.suggest import did_you_mean
 from pybuild.dockerfile.text_error import TextError
 
-_NAMES = (
-    "ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP TTIN TTOU"
-    " URG USR1 USR2 VTALRM WINCH XCPU XFSZ RTMIN RTMAX"
-).split()
-NAMES = frozenset(
-    [*_NAMES, *(f"RTMIN+{n}" for n in range(1, 16)), *(f"RTMAX-{n}" for n in range(1, 15))]
-)
+_NAMES = [
+    "ABRT",
+    "ALRM",
+    "BUS",
+    "CHLD",
+    "CLD",
+    "CONT",
+    "FPE",
+    "HUP",
+    "ILL",
+    "INT",
+    "IO",
+    "IOT",
+    "KILL",
+    "PIPE",
+    "POLL",
+    "PROF",
+    "PWR",
+    "QUIT",
+    "SEGV",
+    "STKFLT",
+    "STOP",
+    "SYS",
+    "TERM",
+    "TRAP",
+    "TSTP",
+    "TTIN",
+    "TTOU",
+    "URG",
+    "USR1",
+    "USR2",
+    "VTALRM",
+    "WINCH",
+    "XCPU",
+    "XFSZ",
+    "RTMIN",
+    "RTMAX",
+]
+NAMES = frozenset([*_NAMES, *(f"RTMIN+{n}" for n in range(1, 16)), *(f"RTMAX-{n}" for n in range(1, 15))])
 
 
 def check_signal(text: str) -> None:

@@ -104,7 +104,9 @@ def make_from(node: Node, bodies: Bodies, common: Common) -> From:
             )
     elif len(args) != 1:
         raise ArgumentError(
-            "FROM requires either one or three arguments", args[1] if len(args) > 1 else "", hint="write FROM IMAGE or FROM IMAGE AS NAME"
+            "FROM requires either one or three arguments",
+            args[1] if len(args) > 1 else "",
+            hint="write FROM IMAGE or FROM IMAGE AS NAME",
         )
     flags = checked_flags(node)
     return From(**common, image=args[0], name=name, platform=flags.text("platform"))
@@ -225,7 +227,9 @@ def make_run(node: Node, bodies: Bodies, common: Common) -> Run:
     return Run(
         **common,
         command=command(node, node.args),
-        heredocs=tuple(Heredoc(m.name, chomp(body) if m.chomp else body, m.expand, m.chomp, m.fd) for m, body in bodies),
+        heredocs=tuple(
+            Heredoc(m.name, chomp(body) if m.chomp else body, m.expand, m.chomp, m.fd) for m, body in bodies
+        ),
         mounts=tuple(mounts),
         network=one_of(flags.text("network", "default"), NETWORKS, "network mode"),
         security=one_of(flags.text("security", "sandbox"), SECURITIES, "security mode"),
@@ -247,7 +251,9 @@ def make_shell(node: Node, bodies: Bodies, common: Common) -> Shell:
     checked_flags(node)
     at_least_one(node)
     if not node.json:
-        raise ArgumentError("SHELL requires the arguments to be in JSON form", node.rest, hint='write SHELL ["/bin/sh", "-c"]')
+        raise ArgumentError(
+            "SHELL requires the arguments to be in JSON form", node.rest, hint='write SHELL ["/bin/sh", "-c"]'
+        )
     return Shell(**common, argv=node.args)
 
 
@@ -297,7 +303,11 @@ def make_healthcheck(node: Node, bodies: Bodies, common: Common) -> Healthcheck:
         return Healthcheck(**common, test=("NONE",))
     flags = checked_flags(node)
     if kind != "CMD":
-        raise ArgumentError(f'Unknown type "{kind}" in HEALTHCHECK (try CMD)', node.args[0], hint="write HEALTHCHECK CMD or HEALTHCHECK NONE")
+        raise ArgumentError(
+            f'Unknown type "{kind}" in HEALTHCHECK (try CMD)',
+            node.args[0],
+            hint="write HEALTHCHECK CMD or HEALTHCHECK NONE",
+        )
     if not args:
         raise ArgumentError("Missing command after HEALTHCHECK CMD")
     test = ("CMD", *args) if node.json else ("CMD-SHELL", " ".join(args))

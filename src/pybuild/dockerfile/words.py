@@ -71,7 +71,21 @@ def _stops(escape: str, quotes: bool, stop: str) -> re.Pattern[str]:
 class _Lexer:
     """One pass over one word."""
 
-    __slots__ = ("at", "depth", "end", "env", "escape", "grown", "missing", "quotes", "raw_escapes", "raw_quotes", "skip_unset", "text", "used")
+    __slots__ = (
+        "at",
+        "depth",
+        "end",
+        "env",
+        "escape",
+        "grown",
+        "missing",
+        "quotes",
+        "raw_escapes",
+        "raw_quotes",
+        "skip_unset",
+        "text",
+        "used",
+    )
 
     def __init__(
         self,
@@ -290,7 +304,9 @@ class _Lexer:
         try:
             return self.until(stop, raw_escapes)
         except TextError as e:
-            if self.at >= self.end and e.message.startswith("unexpected end of statement while looking for matching " + stop):
+            if self.at >= self.end and e.message.startswith(
+                "unexpected end of statement while looking for matching " + stop
+            ):
                 raise TextError(missing) from None
             raise
 
@@ -361,7 +377,9 @@ def process(
     ``raw_quotes`` and ``raw_escapes`` keep quotes and escape characters in the result, ``skip_unset`` leaves unset variables as they
     were written, ``quotes=False`` takes quotes for ordinary characters (here-documents). ``TextError`` when the word is malformed.
     """
-    lexer = _Lexer(word, env, escape, raw_quotes=raw_quotes, raw_escapes=raw_escapes, skip_unset=skip_unset, quotes=quotes)
+    lexer = _Lexer(
+        word, env, escape, raw_quotes=raw_quotes, raw_escapes=raw_escapes, skip_unset=skip_unset, quotes=quotes
+    )
     split = _Split()
     text = lexer.until("", raw_escapes, split)
     split.close()
