@@ -30,6 +30,21 @@ struct disk_how {
 
 static inline int64_t disk_ns(struct timespec t) { return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec; }
 
+static inline int64_t disk_mtime(const struct stat *s) { return disk_ns(s->st_mtim); }
+static inline int64_t disk_ctime(const struct stat *s) { return disk_ns(s->st_ctim); }
+static inline void disk_errno(int error) { errno = error; }
+
+/* The process's umask, without changing it for a moment as umask() would. */
+static inline unsigned disk_umask(void) {
+    unsigned mask = 077;
+    char line[256];
+    FILE *f = fopen("/proc/self/status", "re");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "Umask: %o", &mask) == 1) break;
+    if (f) fclose(f);
+    return mask;
+}
+
 static inline struct timespec disk_timespec(int64_t ns) {
     struct timespec t;
     t.tv_sec = ns / 1000000000;

@@ -41,8 +41,8 @@ cdef extern from "scan_dir.h" nogil:
     ssize_t readlinkat(int, const char *, char *, size_t)
     int disk_open(int, const char *, size_t, int)
     long scan_getdents(int, void *, size_t)
-    int64_t scan_mtime(const struct_stat *)
-    int64_t scan_ctime(const struct_stat *)
+    int64_t disk_mtime(const struct_stat *)
+    int64_t disk_ctime(const struct_stat *)
     unsigned int scan_major(uint64_t)
     unsigned int scan_minor(uint64_t)
     uint8_t scan_type(unsigned int)
@@ -435,12 +435,12 @@ cdef class Scanner:
         cdef Finding *f
         digest[0] = digest[1] = 0
         if self.mode == TIME:
-            if scan_mtime(st) != inode.mtime_ns:
+            if disk_mtime(st) != inode.mtime_ns:
                 return self.emit(w, fd, base, end, node, st, type, NULL)
             return 0
         same_inode = st.st_ino == inode.ino
-        moved = not same_inode or scan_ctime(st) != inode.ctime_ns
-        changed = st.st_mode & 0o7777 != inode.type_mode & 0o7777 or scan_mtime(st) != inode.mtime_ns
+        moved = not same_inode or disk_ctime(st) != inode.ctime_ns
+        changed = st.st_mode & 0o7777 != inode.type_mode & 0o7777 or disk_mtime(st) != inode.mtime_ns
         if self.owners and not (flags & OWNER_ELSEWHERE and same_inode):
             changed |= st.st_uid != inode.uid or st.st_gid != inode.gid
         if type == c'0':
@@ -486,7 +486,7 @@ cdef class Scanner:
         if f == NULL:
             return ENOMEM
         f.node = node
-        f.ino, f.ctime_ns, f.mtime_ns = st.st_ino, scan_ctime(st), scan_mtime(st)
+        f.ino, f.ctime_ns, f.mtime_ns = st.st_ino, disk_ctime(st), disk_mtime(st)
         return 0
 
     cdef int emit(self, Worker *w, int fd, size_t base, size_t end, int64_t node, struct_stat *st, uint8_t type, uint64_t *digest,
@@ -500,7 +500,7 @@ cdef class Scanner:
             return ENOMEM
         f.node = node
         f.type, f.mode, f.uid, f.gid = type, st.st_mode & 0o7777, st.st_uid, st.st_gid
-        f.mtime_ns, f.ctime_ns, f.ino, f.dev, f.rdev = scan_mtime(st), scan_ctime(st), st.st_ino, st.st_dev, st.st_rdev
+        f.mtime_ns, f.ctime_ns, f.ino, f.dev, f.rdev = disk_mtime(st), disk_ctime(st), st.st_ino, st.st_dev, st.st_rdev
         f.nlink = <uint32_t>st.st_nlink
         if type == c'0':
             f.size = st.st_size
@@ -733,7 +733,7 @@ def scan(Index index not None, int rootfd, mode, ignore, int threads, cancel, bi
         raise OSError(scanner.failed, os.strerror(scanner.failed), where)
     found = scanner.result()
     # the root itself is in no layer: its name would be empty
-    index.set_disk(ROOT, st.st_ino, scan_ctime(&st), scan_mtime(&st))
+    index.set_disk(ROOT, st.st_ino, disk_ctime(&st), disk_mtime(&st))
     return found
 
 
@@ -763,7 +763,7 @@ def refresh(Index index not None, int rootfd, paths):
             if not a.type:
                 continue
             a.mode, a.uid, a.gid = st.st_mode & 0o7777, st.st_uid, st.st_gid
-            a.mtime_ns, a.ctime_ns, a.ino = scan_mtime(&st), scan_ctime(&st), st.st_ino
+            a.mtime_ns, a.ctime_ns, a.ino = disk_mtime(&st), disk_ctime(&st), st.st_ino
             a.rdev_major, a.rdev_minor = scan_major(st.st_rdev), scan_minor(st.st_rdev)
             if a.type == c'0':
                 a.size = st.st_size

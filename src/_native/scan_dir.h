@@ -19,8 +19,6 @@ struct scan_dirent {
 
 static inline long scan_getdents(int fd, void *buffer, size_t n) { return syscall(SYS_getdents64, fd, buffer, n); }
 
-static inline int64_t scan_mtime(const struct stat *s) { return disk_ns(s->st_mtim); }
-static inline int64_t scan_ctime(const struct stat *s) { return disk_ns(s->st_ctim); }
 static inline unsigned scan_major(dev_t d) { return major(d); }
 static inline unsigned scan_minor(dev_t d) { return minor(d); }
 
