@@ -72,6 +72,6 @@ def wrapped(text: str, width: int) -> list[str]:
 def terminal_width() -> int:
     """Columns of the terminal, at most 120; 100 when there is none."""
     try:
-        return min(120, os.get_terminal_size(1).columns)
+        return min(120, os.get_terminal_size(1).columns or 100)
     except OSError:
         return 100

@@ -92,8 +92,9 @@ def build_options(values: Values, environment: Mapping[str, str]) -> BuildOption
         dockerfile = find_dockerfile(values.text("dockerfile"), context)
     except ContextError as e:
         raise ContextError(f"error resolving dockerfile path: {e.message}", hint=e.hint) from None
-    name_files = (values.text("image-name-with-digest-file"), values.text("image-name-tag-with-digest-file"))
-    if any(name_files) and not destinations:
+    name_file = output_path(values, "image-name-with-digest-file")
+    name_tag_file = output_path(values, "image-name-tag-with-digest-file")
+    if (name_file or name_tag_file) and not destinations:
         raise UsageError("you must provide --destination if setting ImageNameDigestFile")
     return BuildOptions(
         context=context.root,
@@ -109,11 +110,11 @@ def build_options(values: Values, environment: Mapping[str, str]) -> BuildOption
         secrets=secrets,
         ssh=ssh,
         no_push=values.on("no-push"),
-        tar_path=output_path(values.text("tar-path")),
-        oci_layout_path=output_path(values.text("oci-layout-path")),
-        digest_file=output_path(values.text("digest-file")),
-        image_name_with_digest_file=output_path(name_files[0]),
-        image_name_tag_with_digest_file=output_path(name_files[1]),
+        tar_path=output_path(values, "tar-path"),
+        oci_layout_path=output_path(values, "oci-layout-path"),
+        digest_file=output_path(values, "digest-file"),
+        image_name_with_digest_file=name_file,
+        image_name_tag_with_digest_file=name_tag_file,
         skip_push_permission_check=values.on("skip-push-permission-check"),
         snapshot_mode=cast("SnapshotMode", snapshot_mode),
         single_snapshot=values.on("single-snapshot"),
@@ -241,10 +242,13 @@ def natural(values: Values, name: str) -> int:
     return number
 
 
-def output_path(text: str) -> str:
-    """An output's absolute path; a URL stays one."""
-    if not text or text.startswith(("http://", "https://")):
-        return text
+def output_path(values: Values, name: str) -> str:
+    """An output's absolute path, empty when it is not wanted."""
+    text = values.text(name)
+    if not text:
+        return ""
+    if text.startswith(("http://", "https://")):
+        raise UsageError(f"--{name} {text}: a URL is not supported in this version", hint="write a file and send it")
     from pybuild.context.resolve import absolute
 
     return absolute(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pybuild.cli.options import natural
 from pybuild.cli.pflag import Values
 from pybuild.errors import UsageError
 
@@ -25,8 +26,12 @@ def registry_options(values: Values) -> RegistryOptions:
         skip_tls_verify_pull=values.on("skip-tls-verify-pull"),
         skip_tls_verify_registries=tuple(values.texts("skip-tls-verify-registry")),
         certificates=values.pairs("registry-certificate"),
-        client_certs=client_certificates(values.pairs("registry-client-cert")),
-        registry_map=registry_map(values),
+        client_certificates=client_certificates(values.pairs("registry-client-cert")),
+        maps=registry_map(values),
+        skip_default_fallback=values.on("skip-default-registry-fallback"),
+        download_retries=natural(values, "image-download-retry"),
+        push_retries=natural(values, "push-retry"),
+        ignore_immutable_tags=values.on("push-ignore-immutable-tag-errors"),
     )
 
 

@@ -93,6 +93,6 @@ class Reporter:
 
 def columns() -> int:
     try:
-        return os.get_terminal_size(2).columns
+        return os.get_terminal_size(2).columns or 80
     except OSError:
         return 80
