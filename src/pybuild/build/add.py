@@ -41,7 +41,6 @@ def copy_step(stage: Stage, instruction: Copy | Add, raw: Instruction) -> None:
     from pybuild._native.entries import EntryList
 
     place = instruction.place
-    check_shape(instruction)
     tree = stage.tree(raw.text)
     entries = EntryList()
     owner = resolve_owner(tree, instruction)
@@ -67,6 +66,7 @@ def copy_step(stage: Stage, instruction: Copy | Add, raw: Instruction) -> None:
             copy_parents(destination, source, instruction.sources, target, placement, exclude, stage.session.cancel)
         else:
             sources = expand_sources(source, instruction.sources, place)
+            check_count(instruction, len(sources) + len(instruction.heredocs), destination, target)
             copy_into(
                 destination,
                 source,
@@ -78,6 +78,7 @@ def copy_step(stage: Stage, instruction: Copy | Add, raw: Instruction) -> None:
                 cancel=stage.session.cancel,
             )
     else:
+        check_count(instruction, len(instruction.sources) + len(instruction.heredocs), destination, target)
         for text in instruction.sources:
             add_source(stage, destination, instruction, text, target, must_be_dir, placement, exclude)
     if instruction.link:
@@ -87,16 +88,18 @@ def copy_step(stage: Stage, instruction: Copy | Add, raw: Instruction) -> None:
     stage.commit(entries, raw, history.created_by(raw, None, {}))
 
 
-def check_shape(instruction: Copy | Add) -> None:
-    """Several sources need a directory to go to."""
+def check_count(instruction: Copy | Add, count: int, destination: Destination, target: str) -> None:
+    """Several sources, as many as their patterns gave, need a directory to go to."""
+    if count < 2 or instruction.destination.endswith(("/", "/.")) or instruction.destination == ".":
+        return
+    if destination.is_dir(destination.index.resolve(target)):
+        return
     name = type(instruction).__name__.upper()
-    count = len(instruction.sources) + len(instruction.heredocs)
-    if count > 1 and not instruction.destination.endswith(("/", "/.")) and instruction.destination != ".":
-        raise DockerfileError(
-            f"When using {name} with more than one source file, the destination must be a directory and end with a /",
-            place=instruction.place,
-            hint=f"write {instruction.destination}/",
-        )
+    raise DockerfileError(
+        f"When using {name} with more than one source file, the destination must be a directory and end with a /",
+        place=instruction.place,
+        hint=f"write {instruction.destination}/",
+    )
 
 
 def resolve_owner(tree: Tree, instruction: Copy | Add) -> tuple[int, int] | None:

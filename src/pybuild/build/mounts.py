@@ -85,12 +85,13 @@ def bind_mount(stage: Stage, mount: Mount, workdir: str, place: Place) -> RunMou
 
 
 def cache_mount(stage: Stage, mount: Mount, workdir: str, place: Place, held: contextlib.ExitStack) -> RunMount:
-    """``type=cache``: a directory that outlives the build, one for each id. ``locked`` waits for other builds, ``private`` takes
-    a fresh directory while another has it."""
+    """``type=cache``: a directory that outlives the build, one for each id and, as in BuildKit, for each owner, mode and source
+    that it begins with. ``locked`` waits for other builds, ``private`` takes a fresh directory while another has it."""
     target = absolute(mount.target, workdir)
     base = os.path.join(stage.session.cache_mounts(), "mounts")
     os.makedirs(base, exist_ok=True)
-    identity = hashlib.sha256((mount.id or target).encode()).hexdigest()[:32]
+    parts = (mount.id or target, mount.uid or "0", mount.gid or "0", mount.mode or "", mount.from_ or "", mount.source or "")
+    identity = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
     path = os.path.join(base, identity)
     sharing = mount.sharing or "shared"
     if sharing == "locked":

@@ -355,7 +355,7 @@ class Build:
             repository = (destination.registry, destination.repository)
             if repository not in seen:
                 seen.add(repository)
-                self.uploads.append(asyncio.ensure_future(self.registries().upload_blob(destination, layer.descriptor, self.session.blobs)))
+                self.uploads.append(asyncio.ensure_future(self.registries().upload_blob(destination, layer.descriptor, partial(self.session.blobs.open, layer.descriptor.digest))))
 
     def lineage(self) -> set[int]:
         """The stages whose layers are the result's: the target and the chain of stages it is built FROM."""
