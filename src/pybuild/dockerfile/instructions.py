@@ -20,6 +20,8 @@ class Heredoc:
     expand: bool
     chomp: bool
     fd: int = 0
+    #: the body as written, tabs included (what the shell and the history of a RUN get)
+    raw: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,9 @@ def shell_words(text: str, escape: str) -> list[str]:
         if ch in "'\"":
             started = True
             close = _quote_end(text, at, ch, escape)
-            word.append(text[at:close])
+            # an escape character that ends the line within double quotes is dropped
+            dangling = close > end
+            word.append(text[at : end - 1] if dangling else text[at:close])
             at = close
             continue
         if ch == escape:
@@ -169,7 +171,8 @@ def shell_words(text: str, escape: str) -> list[str]:
 
 
 def _quote_end(text: str, at: int, quote: str, escape: str) -> int:
-    """Where a quoted part that begins at ``at`` is over; the end of the text when it is not closed."""
+    """Where a quoted part that begins at ``at`` is over; the end of the text when it is not closed, beyond it when an escape
+    character is the last one."""
     end = len(text)
     at += 1
     while at < end:
@@ -177,7 +180,7 @@ def _quote_end(text: str, at: int, quote: str, escape: str) -> int:
         if ch == quote:
             return at + 1
         at += 2 if ch == escape and quote != "'" else 1
-    return end
+    return at
 
 
 def name_values(text: str, instruction: str, escape: str) -> tuple[tuple[str, ...], bool]:

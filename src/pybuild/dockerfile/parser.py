@@ -19,10 +19,16 @@ from pybuild.dockerfile.typed import ArgumentError, type_instruction
 from pybuild.errors import DockerfileError, Place
 
 
-def parse(data: bytes, file: str = "Dockerfile") -> Dockerfile:
-    """Read a Dockerfile; ``file`` is the name for messages. Its ``warnings`` are the findings of the build checks that the file
-    alone decides (``dockerfile.checks``), as its ``# check=`` lines allow them."""
-    from pybuild.dockerfile.checks import check_dockerfile
+def parse(
+    data: bytes, file: str = "Dockerfile", *, check: str | None = None, fail_on_findings: bool = True
+) -> Dockerfile:
+    """Read a Dockerfile; ``file`` is the name for messages.
+
+    Its ``warnings`` are the findings of the build checks that the file alone decides (``dockerfile.checks``), as its ``# check=``
+    directive, or ``check`` in its place, selects them. With ``error=true`` there, findings raise, unless ``fail_on_findings`` is
+    false (to list them all).
+    """
+    from pybuild.dockerfile import checks
 
     source, instructions = read_instructions(data, file)
     if not instructions:
@@ -60,7 +66,13 @@ def parse(data: bytes, file: str = "Dockerfile") -> Dockerfile:
     empty = tuple(
         Warning_("NoEmptyContinuation", "Empty continuation line", source.place(n)) for n in source.empty_continuations
     )
-    return replace(parsed, warnings=check_dockerfile(replace(parsed, warnings=empty)))
+    if check is not None:
+        parsed = replace(parsed, directives={**parsed.directives, "check": check})
+    options = checks.check_options(parsed)
+    warnings = checks.check_dockerfile(replace(parsed, warnings=empty), options)
+    if fail_on_findings:
+        checks.fail_on_findings(warnings, options)
+    return replace(parsed, warnings=warnings)
 
 
 def parse_trigger(text: str, *, place: Place, escape: str = "\\") -> Instruction:

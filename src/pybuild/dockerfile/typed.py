@@ -143,6 +143,10 @@ def make_arg(node: Node, bodies: Bodies, common: Common) -> Arg:
     return Arg(**common, pairs=tuple(found))
 
 
+def here_document(mark: Mark, body: str) -> Heredoc:
+    return Heredoc(mark.name, chomp(body) if mark.chomp else body, mark.expand, mark.chomp, mark.fd, body)
+
+
 def files(node: Node, bodies: Bodies) -> tuple[tuple[str, ...], tuple[Heredoc, ...], str]:
     """Sources, here-documents among them, and destination of COPY or ADD."""
     name = node.key.upper()
@@ -163,7 +167,7 @@ def files(node: Node, bodies: Bodies) -> tuple[tuple[str, ...], tuple[Heredoc, .
             sources.append(word)
             continue
         body = contents.get(mark.name, "")
-        heredocs.append(Heredoc(mark.name, chomp(body) if mark.chomp else body, mark.expand, mark.chomp, mark.fd))
+        heredocs.append(here_document(mark, body))
     return tuple(sources), tuple(heredocs), destination
 
 
@@ -227,9 +231,7 @@ def make_run(node: Node, bodies: Bodies, common: Common) -> Run:
     return Run(
         **common,
         command=command(node, node.args),
-        heredocs=tuple(
-            Heredoc(m.name, chomp(body) if m.chomp else body, m.expand, m.chomp, m.fd) for m, body in bodies
-        ),
+        heredocs=tuple(here_document(mark, body) for mark, body in bodies),
         mounts=tuple(mounts),
         network=one_of(flags.text("network", "default"), NETWORKS, "network mode"),
         security=one_of(flags.text("security", "sandbox"), SECURITIES, "security mode"),
