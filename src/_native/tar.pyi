@@ -1,6 +1,6 @@
 """The tar stream of a layer, made from its entries without the interpreter lock."""
 
-from collections.abc import Buffer
+from typing_extensions import Buffer
 
 from pybuild._native.cancel import Cancel
 from pybuild._native.entries import EntryList

@@ -1,6 +1,8 @@
 """Unpacks tar streams: layers of images and archives of a context. Reads the format itself, see tar_header.h for its sources."""
 
-from collections.abc import Buffer, Sequence
+from collections.abc import Sequence
+
+from typing_extensions import Buffer
 
 from pybuild._native.index import Index
 

@@ -8,7 +8,7 @@ import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from pybuild.build import history
@@ -237,7 +237,7 @@ def unpack(stage: Stage, destination: Destination, tree: SourceTree, source: str
         return unpack_stream(stage, destination, f, head, target, placement)
 
 
-def unpack_stream(stage: Stage, destination: Destination, stream: object, head: bytes, target: str, placement: Placement) -> bool:
+def unpack_stream(stage: Stage, destination: Destination, stream: BinaryIO, head: bytes, target: str, placement: Placement) -> bool:
     """Unpack an archive that can be read from ``stream`` into a directory of the build, and collect it from there."""
     from pybuild._native.index import Index
     from pybuild._native.untar import Extractor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -111,9 +111,10 @@ class Build:
         return self.downloads().sources(base)
 
     async def close(self) -> None:
-        for task in self.uploads:
+        tasks: list[asyncio.Task[Any]] = [*self.uploads, *self.images.values(), *self.image_roots.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self.uploads, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._registries is not None:
             await self._registries.close()
         for root in self.roots:
@@ -245,13 +246,15 @@ class Build:
         except asyncio.CancelledError:
             self.session.cancel.set()
             await asyncio.wait([future])
+            # the error with which the work ended is a consequence, and nobody's business
+            future.exception()
             raise
 
     def make_stage(self, planned: PlannedStage, base: Base | None, trees: dict[str, SourceTree], roots: dict[str, Root]) -> Stage:
         session = self.session
         scope = StageScope(self.plan.scope)
         inherited = None
-        base_layers: Callable[[], list[LayerSource]] = list
+        base_layers: Callable[[], Sequence[LayerSource]] = list
         if planned.base.kind == "stage":
             parent = self.stages[planned.base.stage]
             config = parent.config.copy()

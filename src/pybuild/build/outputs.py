@@ -17,6 +17,7 @@ from pybuild.oci.manifest import manifest_bytes
 if TYPE_CHECKING:
     from pybuild.build.orchestrate import Build
     from pybuild.build.stage import FinishedImage
+    from pybuild.oci.reference import Reference
 
 PERMISSION_ADVICE = (
     "error checking push permissions -- make sure you entered the correct tag name, and that you are authenticated correctly, and try again"
@@ -170,7 +171,7 @@ async def push(
     base = image.base
     base_digests = {layer.digest: layer for layer in base.image.layers} if base is not None else {}
 
-    async def put(destination: object, descriptor: Descriptor) -> None:
+    async def put(destination: Reference, descriptor: Descriptor) -> None:
         registries = build.registries()
         from_base = descriptor.digest in base_digests
         sources = [base.reference] if from_base and base is not None and base.reference is not None else []

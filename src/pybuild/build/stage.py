@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pybuild.build import history
@@ -37,7 +38,7 @@ from pybuild.dockerfile.instructions import (
     User,
     Workdir,
 )
-from pybuild.errors import DockerfileError, PybuildError
+from pybuild.errors import ArchiveError, DigestError, DockerfileError, PybuildError
 from pybuild.events import Span, StepFinished, StepStarted
 from pybuild.layer.types import Layer
 from pybuild.oci.config import ImageConfig
@@ -108,7 +109,7 @@ class Stage:
         for built in self.built:
             layer = built.result()
             digest = layer.descriptor.digest
-            found.append(LayerSource(layer.descriptor, layer.diff_id, lambda digest=digest: self.session.blobs.open(digest)))
+            found.append(LayerSource(layer.descriptor, layer.diff_id, partial(self.session.blobs.open, digest)))
         return found
 
     def _extract(self, reason: str) -> Tree:
@@ -317,6 +318,10 @@ def extract_tree(session: Session, sources: Sequence[LayerSource], root: Root | 
         reader = source.open()
         try:
             extract_layer(reader, source.descriptor.media_type, source.diff_id, extractor, cancel=session.cancel)
+        except (ArchiveError, DigestError) as e:
+            if source.descriptor.digest not in e.message:
+                e.message = f"layer {source.descriptor.digest}: {e.message}"
+            raise
         finally:
             reader.close()
         for path in KEPT_FILES:

@@ -159,7 +159,15 @@ _BUILD = (
     ),
     Flag("single-snapshot", "bool", "One layer for each stage.", BUILD),
     Flag("ignore-path", "list", "A path that never gets into the image by RUN.", BUILD, value="PATH"),
-    Flag("ignore-var-run", "bool", "Leave /var/run out of the image.", BUILD, "true", old=("whitelist-var-run",)),
+    Flag(
+        "ignore-var-run",
+        "bool",
+        "Leave /var/run out of the image.",
+        BUILD,
+        "true",
+        old=("whitelist-var-run",),
+        reason="Please use ignore-var-run instead.",
+    ),
     Flag(
         "isolation",
         "text",

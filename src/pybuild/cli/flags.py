@@ -28,7 +28,8 @@ class Flag:
 
     ``default`` is written as on a command line. ``old`` are spellings of old that still work; those in ``renamed`` say so.
     ``variable`` is an environment variable with the same meaning. ``status``: ``accepted`` flags change nothing and ``refused``
-    ones end the program; both say why in ``note``. ``reason``: a deprecated flag's advice.
+    ones end the program; both say why in ``note``. ``reason``: what is said about the use of
+    an old spelling that is not in ``renamed``.
     """
 
     name: str

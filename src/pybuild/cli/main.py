@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status = dispatch(words)
         sys.stdout.flush()
-        return status
+        return leave(status)
     except UsageError as e:
         return complain(e.message, e.hint, with_usage=True)
     except ContextError as e:
@@ -68,6 +68,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         # what is still buffered would be written, and fail again, when the interpreter ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
+
+
+def leave(status: int) -> int:
+    """The status itself; after an interrupt, end at once when a thread is still waiting for a connection to be made, which
+    nothing can break off. Everything that the build made is gone by then."""
+    if status in (130, 143):
+        import threading
+
+        if any(t.is_alive() and not t.daemon and t is not threading.main_thread() for t in threading.enumerate()):
+            sys.stderr.flush()
+            os._exit(status)
+    return status
 
 
 def dispatch(words: list[str]) -> int:

@@ -183,7 +183,7 @@ def put(flag: Flag, name: str, text: str, found: Values) -> None:
         add_to_map(found.values[flag.name], value)
     else:
         found.values[flag.name] = value
-    if flag.reason and name not in found.given:
+    if flag.reason and name != flag.name:
         found.warnings.append(f"Flag --{name} has been deprecated, {flag.reason}")
     elif name in flag.renamed:
         found.warnings.append(f"Flag --{name} is deprecated. Use: --{flag.name}")

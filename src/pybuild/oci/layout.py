@@ -41,7 +41,7 @@ def open_blob(layout: str, descriptor: Descriptor) -> BinaryIO:
     """Open a blob for reading; its size is checked here, its digest by who reads it (see ``VerifiedReader``)."""
     path = blob_path(layout, descriptor.digest)
     try:
-        f = open(path, "rb", buffering=0)
+        f = open(path, "rb", buffering=0)  # noqa: SIM115 - handed to the caller
     except OSError as e:
         raise NotFoundError(f"blob {descriptor.digest} of the layout {layout}: {e.strerror}") from None
     if os.fstat(f.fileno()).st_size != descriptor.size:

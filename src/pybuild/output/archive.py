@@ -54,5 +54,4 @@ def add(archive: tarfile.TarFile, name: str, size: int, source: BinaryIO | None,
     info = tarfile.TarInfo(name)
     info.size = size
     info.mode = 0o644
-    archive.copybufsize = 1 << 20  # type: ignore[misc]
     archive.addfile(info, source or io.BytesIO(data))

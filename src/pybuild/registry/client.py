@@ -29,6 +29,7 @@ from pybuild.registry.transport import ATTEMPTS, RETRY_STATUS, Transport, closin
 
 T = TypeVar("T")
 PIECE = 1 << 20
+CLOSE_SECONDS = 2.0
 ACCEPT = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST))
 
 
@@ -50,17 +51,21 @@ class Registries:
         self._transfers = threading.Semaphore(self._options.transfers)
 
     async def close(self) -> None:
-        """End everything: transfers under way fail at their next piece."""
+        """End everything: transfers under way are broken off. A thread that waits for a connection to be made is not waited for."""
         self._stop.set()
         with self._lock:
             transports = list(self._transports.values())
         for transport in transports:
+            transport.break_off()
+        ending = threading.Thread(target=self._pool.shutdown, kwargs={"wait": True, "cancel_futures": True}, daemon=True)
+        ending.start()
+        await asyncio.to_thread(ending.join, CLOSE_SECONDS)
+        for transport in transports:
             transport.close()
-        await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)
 
     def _wait(self, seconds: float) -> None:
         if self._stop.wait(seconds):
-            raise Stopped
+            raise Stopped("the build was cancelled")
 
     def _transport(self, host: str, *, push: bool) -> Transport:
         with self._lock:

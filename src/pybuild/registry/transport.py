@@ -17,6 +17,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from pybuild.errors import AuthError, NotFoundError, RegistryError, TLSError
+from pybuild.registry.connections import Connections
 from pybuild.registry.credentials import Credentials, CredentialStore
 from pybuild.registry.options import RegistryOptions
 
@@ -43,7 +44,7 @@ def pause(attempt: int, retry_after: str = "") -> float:
     """Seconds before the next try: what the server asks for (at most a minute), else doubling with jitter."""
     if retry_after.isascii() and retry_after.isdigit():
         return min(60.0, float(retry_after))
-    return min(30.0, 0.2 * 2**attempt) * (0.5 + random.random() / 2)
+    return float(min(30.0, 0.2 * 2.0**attempt) * (0.5 + random.random() / 2))
 
 
 class Transport:
@@ -71,6 +72,12 @@ class Transport:
             limits=httpx.Limits(max_connections=64, max_keepalive_connections=32),
             follow_redirects=False,
         )
+        self._connections = Connections()
+        self._connections.watch(self._client)
+
+    def break_off(self) -> None:
+        """End what is under way: requests of other threads fail at once."""
+        self._connections.break_off()
 
     def close(self) -> None:
         self._client.close()
