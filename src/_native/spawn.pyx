@@ -5,7 +5,7 @@ import os
 import threading
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.errno cimport EPIPE, errno
+from libc.errno cimport ECONNRESET, EPIPE, errno
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
@@ -67,7 +67,7 @@ cdef extern from "spawn_impl.h" nogil:
         int out, err, status, gone
         sp_shared *shared
         size_t size
-    int sp_serve(unsigned long scrub_start, unsigned long scrub_end, int *server_pid)
+    int sp_serve(int *server_pid)
     void sp_served(int server_pid)
     int sp_spawn(int server, const sp_config *config, sp_child *child)
     void sp_kill(int server, sp_child *child)
@@ -104,20 +104,6 @@ cdef char **string_array(list strings) except NULL:
     return array
 
 
-def argument_area():
-    """First and last address of this process's argument and environment strings; (0, 0) when they are unknown."""
-    try:
-        with open("/proc/self/stat", "rb") as f:
-            fields = f.read().rpartition(b")")[2].split()
-        # fields 48 to 51 of proc(5) are arg_start, arg_end, env_start, env_end; the first after the name is field 3
-        start, middle, again, end = (int(x) for x in fields[45:49])
-    except (OSError, ValueError):
-        return 0, 0
-    if 0 < start < middle <= again < end and end - start < (16 << 20):
-        return start, end
-    return (start, middle) if 0 < start < middle else (0, 0)
-
-
 cdef object lock = threading.Lock()
 cdef int server = -1
 cdef int server_pid = 0
@@ -126,7 +112,6 @@ cdef int server_pid = 0
 cdef int started(bint again) except -1:
     """The socket to the process that starts commands, which is forked when it is first asked for; ``again``: it has died."""
     global server, server_pid
-    cdef unsigned long start, end
     with lock:
         if again and server >= 0:
             os.close(server)
@@ -134,9 +119,8 @@ cdef int started(bint again) except -1:
             with nogil:
                 sp_served(server_pid)
         if server < 0:
-            start, end = argument_area()
             with nogil:
-                server = sp_serve(start, end, &server_pid)
+                server = sp_serve(&server_pid)
             if server < 0:
                 raise OSError(errno, os.strerror(errno))
         return server
@@ -278,7 +262,7 @@ def spawn(
         with nogil:
             got = sp_spawn(socket, &config, &child.child)
             number = errno
-        if got and number == EPIPE:
+        if got and number in (EPIPE, ECONNRESET):
             socket = started(True)
             with nogil:
                 got = sp_spawn(socket, &config, &child.child)

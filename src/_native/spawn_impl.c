@@ -1,6 +1,5 @@
 #include "spawn_mounts.h"
 
-#include <grp.h>
 #include <linux/capability.h>
 #include <linux/sched.h>
 #include <net/if.h>
@@ -329,10 +328,12 @@ static void command(const struct sp_config *c, struct sp_shared *shared, uint64_
     fail(shared, SP_EXEC, errno, 0, c->argv[0]);
 }
 
-static int is_number(const char *s) {
-    for (; *s; s++)
-        if (*s < '0' || *s > '9') return 0;
-    return 1;
+/* a number at the start of a text, -1 when there is none (atol looks at the locale, which is not there any more) */
+static long number(const char *s) {
+    long value = 0;
+    if (*s < '0' || *s > '9') return -1;
+    for (; *s >= '0' && *s <= '9'; s++) value = value * 10 + (*s - '0');
+    return value;
 }
 
 struct directory_entry {
@@ -353,7 +354,8 @@ static void kill_children(pid_t self) {
         for (long at = 0; at < n;) {
             struct directory_entry *entry = (struct directory_entry *)(buffer + at);
             at += entry->size;
-            if (!is_number(entry->name)) continue;
+            long pid = number(entry->name);
+            if (pid <= 0) continue;
             join(stat_path, sizeof stat_path, entry->name, "/stat");
             int fd = openat(proc, stat_path, O_RDONLY | O_CLOEXEC);
             if (fd < 0) continue;
@@ -364,7 +366,7 @@ static void kill_children(pid_t self) {
             /* "pid (name) state ppid": the name may hold anything */
             char *p = strrchr(text, ')');
             if (!p || strlen(p) < 5) continue;
-            if (atol(p + 4) == self) kill((pid_t)atol(entry->name), SIGKILL);
+            if (number(p + 4) == self) kill((pid_t)pid, SIGKILL);
         }
     }
     close(proc);

@@ -1,7 +1,8 @@
 /* A command in a root filesystem of its own: namespaces, mounts, identity, exec. See spawn.pyx for the Python side.
  *
- * Everything that happens between clone and exec uses system calls only (no allocation, no locks of the C library), since the
- * builder has threads. What the child reports goes through a shared page, so that it survives the child. */
+ * Everything that happens in the server and its children uses system calls and plain string functions only: the builder has threads,
+ * so no locks; its memory is gone, so no allocation, no locale, no symbol that is still to be bound (Python binds all at once).
+ * What a child reports goes through shared memory, so that it survives the child. */
 #ifndef PYBUILD_SPAWN_IMPL_H
 #define PYBUILD_SPAWN_IMPL_H
 
@@ -91,8 +92,8 @@ struct sp_child {
 
 /* The server: a process that starts the others. It is forked once and drops the builder's memory, so that starting a command costs
  * the same however large the builder is, and nothing of the builder's is in the memory of a command's init.
- * The range is that of the builder's arguments and environment, wiped in the server. Returns the builder's end of a socket, or -1 with errno. The server ends when the last copy of that end is closed. */
-int sp_serve(unsigned long scrub_start, unsigned long scrub_end, int *server_pid);
+ * Returns the builder's end of a socket, or -1 with errno. The server ends when the last copy of that end is closed. */
+int sp_serve(int *server_pid);
 /* waits for a server whose socket was closed or that was killed */
 void sp_served(int server_pid);
 /* 0, or -1 with errno when nothing was started (EPIPE: the server is gone). Failures in the child are found in shared after sp_reap. */

@@ -78,17 +78,44 @@ static int keep_object(struct dl_phdr_info *info, size_t size, void *tls) {
     return 0;
 }
 
-/* Note what a copy of this thread needs to go on: programs and libraries, the thread's own data, its place on the stack. */
+#if defined(__GLIBC__)
+extern const ptrdiff_t __rseq_offset __attribute__((weak));
+#endif
+
+static uint64_t thread_pointer(void) {
+#if defined(__x86_64__)
+    uint64_t pointer;
+    __asm__("mov %%fs:0, %0" : "=r"(pointer));
+    return pointer;
+#else
+    return (uint64_t)(uintptr_t)__builtin_thread_pointer();
+#endif
+}
+
+static struct kept thread_data;
+
+/* Note what a copy of this thread needs to go on with another stack: programs, libraries and the thread's own data. */
 static void note_kept(void) {
-    char local;
-    uint64_t thread = (uint64_t)(uintptr_t)__builtin_thread_pointer(), error = (uint64_t)(uintptr_t)&errno;
-    struct kept tls = {thread - 2560, thread + 2560}; /* the C library's description of the thread, on either side */
+    uint64_t thread = thread_pointer(), error = (uint64_t)(uintptr_t)&errno;
+    /* the C library's description of the thread lies right behind the thread pointer, or before it where the TLS blocks follow it */
+#if defined(__x86_64__) || defined(__i386__) || defined(__s390x__)
+    struct kept tls = {thread, thread + 2560};
+#else
+    struct kept tls = {thread - 2560, thread + 16};
+#endif
     if (error < tls.start) tls.start = error;
     if (error + 256 > tls.end) tls.end = error + 256;
     n_kept = 0;
     dl_iterate_phdr(keep_object, &tls);
+#if defined(__GLIBC__)
+    if (&__rseq_offset) { /* the kernel writes there */
+        uint64_t at = thread + (uint64_t)(int64_t)__rseq_offset;
+        if (at < tls.start) tls.start = at;
+        if (at + 64 > tls.end) tls.end = at + 64;
+    }
+#endif
+    thread_data = tls;
     keep(tls.start, tls.end);
-    keep((uint64_t)(uintptr_t)&local - (256 << 10), (uint64_t)(uintptr_t)&local + (16 << 10));
 }
 
 static void unmap_between(uint64_t start, uint64_t end) {
@@ -104,10 +131,11 @@ static void unmap_between(uint64_t start, uint64_t end) {
     }
 }
 
-/* Unmap everything else: the builder's heap, buffers, arguments, environment and other stacks. */
+/* Unmap everything else: the builder's heap, buffers, arguments, environment and stacks. */
 static void drop_memory(void) {
     static char text[1 << 20];
     size_t n = 0;
+    uint64_t first = thread_data.start & ~4095ULL, last = (thread_data.end + 4095) & ~4095ULL, thread = thread_pointer();
     int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
     if (fd < 0 || n_kept == KEPT) return;
     for (;;) {
@@ -128,6 +156,13 @@ static void drop_memory(void) {
         }
         if (!*line_end) return; /* cut off */
         if (!name || strncmp(name, "[v", 2)) unmap_between(start, end); /* the kernel's own pages are [v...] */
+        if (start <= thread && thread < end) {
+            /* the rest of the pages that the thread's data shares with the heap */
+            if (first < start) first = start;
+            if (last > end) last = end;
+            if (first < thread_data.start) memset((void *)(uintptr_t)first, 0, thread_data.start - first);
+            if (thread_data.end < last) memset((void *)(uintptr_t)thread_data.end, 0, last - thread_data.end);
+        }
         p = line_end + 1;
     }
 }
@@ -228,38 +263,42 @@ static void serve(int socket_fd) {
     }
 }
 
-int sp_serve(unsigned long scrub_start, unsigned long scrub_end, int *server_pid) {
+struct server_start {
+    int socket_fd, keep_memory;
+};
+
+static int start_server(void *argument) {
+    struct server_start *start = argument;
+    int socket_fd = start->socket_fd;
+    setsid();
+    default_signals(); /* all of them stay blocked */
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    prctl(PR_SET_NAME, "pybuild-run", 0, 0, 0);
+    int high = fcntl(socket_fd, F_DUPFD_CLOEXEC, 64), null = open("/dev/null", O_RDWR);
+    if (high < 0 || null < 0) _exit(1);
+    for (int i = 0; i < 3; i++)
+        if (i != null) dup2(null, i);
+    if (dup3(high, 3, O_CLOEXEC) < 0) _exit(1);
+    close_from(4);
+    if (!start->keep_memory) drop_memory();
+    if (write(3, "r", 1) != 1) _exit(1);
+    serve(3);
+    _exit(0);
+}
+
+static int sp_serve_once(int keep_memory, int *server_pid) {
+    static char stack[512 * 1024] __attribute__((aligned(64)));
     int pair[2], error;
     sigset_t all, before;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) return -1;
     note_kept();
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    pid_t pid = raw_clone(0); /* without a signal at its end: nobody else's wait may take it */
-    if (pid == 0) {
-        setsid();
-        default_signals(); /* all of them stay blocked */
-        prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-        prctl(PR_SET_NAME, "pybuild-run", 0, 0, 0);
-        for (int i = 0; i < 3; i++) close(i);
-        int null = open("/dev/null", O_RDWR);
-        if (null >= 0 && null < 3) {
-            dup2(null, 0);
-            dup2(null, 1);
-            dup2(null, 2);
-        }
-        int high = fcntl(pair[1], F_DUPFD_CLOEXEC, 64);
-        if (high < 0 || dup3(high, 3, O_CLOEXEC) < 0) _exit(1);
-        close_from(4);
-        /* the stack is kept, and these may lie on it */
-        if (scrub_end > scrub_start) {
-            memset((void *)(uintptr_t)scrub_start, 0, scrub_end - scrub_start);
-            if (scrub_end - scrub_start > 5) memcpy((void *)(uintptr_t)scrub_start, "init", 4);
-        }
-        drop_memory();
-        serve(3);
-        _exit(0);
-    }
+    /* without a signal at its end: nobody else's wait may take it */
+    static struct server_start start;
+    start.socket_fd = pair[1];
+    start.keep_memory = keep_memory;
+    pid_t pid = clone(start_server, stack + sizeof stack, 0, &start);
     error = errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     close(pair[1]);
@@ -268,8 +307,24 @@ int sp_serve(unsigned long scrub_start, unsigned long scrub_end, int *server_pid
         errno = error;
         return -1;
     }
+    char byte;
+    ssize_t n;
+    while ((n = read(pair[0], &byte, 1)) < 0 && errno == EINTR) {}
+    if (n != 1) {
+        close(pair[0]);
+        sp_served((int)pid);
+        errno = EPIPE;
+        return -1;
+    }
     *server_pid = (int)pid;
     return pair[0];
+}
+
+int sp_serve(int *server_pid) {
+    int got = sp_serve_once(0, server_pid);
+    /* a C library that keeps its threads in another way: go without unmapping */
+    if (got < 0 && errno == EPIPE) got = sp_serve_once(1, server_pid);
+    return got;
 }
 
 void sp_served(int server_pid) {

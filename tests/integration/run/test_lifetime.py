@@ -122,13 +122,13 @@ def children(pid: int) -> list[int]:
 
 def test_the_server_has_nothing_of_the_builder() -> None:
     secret = os.urandom(16).hex().encode()
-    restarted = subprocess.run(
+    held = subprocess.run(
         [sys.executable, "-c", HOLDER],
         input=secret,
         capture_output=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    assert restarted.stdout.split() == [b"0", b"True", b"True"], restarted.stderr.decode()
+    assert held.stdout.split() == [b"0", b"True", b"True"], held.stderr.decode()
 
 
 HOLDER = """
@@ -157,6 +157,32 @@ for pid in os.listdir('/proc'):
                 found += data.count(secret)
         print(found, sizes > 0, 'python' not in open(f'/proc/{pid}/cmdline').read())
 """
+
+
+THREAD = """
+import sys, threading
+from pybuild.rootfs.isolation import choose
+from pybuild.rootfs.run import RunSpec, run
+spec = RunSpec(root=sys.argv[1], argv=("/bin/sh", "-c", "exit 5"), env={"PATH": "/bin"})
+codes = []
+def one():
+    codes.append(run(spec, choose("namespaces"), output=lambda s, d: None).exit_code)
+for _ in range(2):
+    thread = threading.Thread(target=one)
+    thread.start()
+    thread.join()
+print(codes)
+"""
+
+
+def test_server_started_in_a_thread_that_ends(box: Box) -> None:
+    """The first step may come from a worker thread; the thread's stack is not the server's."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", THREAD, str(box.root)], capture_output=True, text=True, env=environment
+        )
+        assert done.stdout == "[5, 5]\n", done.stderr
 
 
 def test_cost_does_not_grow_with_the_builder(make_box: Callable[[Isolation], Box], namespaces: Isolation) -> None:
