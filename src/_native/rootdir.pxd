@@ -28,6 +28,8 @@ cdef class RootDir:
     cdef int open_parent(self, int64_t parent, const char *path, size_t base) noexcept nogil
     # after a directory was removed or replaced
     cdef void drop_slots(self) noexcept nogil
+    # give all descriptors back; nothing works afterwards
+    cdef void close_all(self) noexcept nogil
     # settle() is to set times (of a directory also owner, mode and attributes) of this node
     cdef int touch(self, int64_t node) noexcept nogil
     # make the directory `path`, whatever other type is there

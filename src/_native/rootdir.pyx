@@ -55,11 +55,15 @@ cdef class RootDir:
         self.rootfd = os.dup(rootfd)
 
     def __dealloc__(self):
+        self.close_all()
+        free(self.touched)
+        free(self.path)
+
+    cdef void close_all(self) noexcept nogil:
         self.drop_slots()
         if self.rootfd >= 0:
             close(self.rootfd)
-        free(self.touched)
-        free(self.path)
+            self.rootfd = -1
 
     cdef void drop_slots(self) noexcept nogil:
         cdef int i

@@ -5,7 +5,7 @@ import errno as _errno
 import os
 import threading
 
-from libc.errno cimport ENOENT, ENOMEM, errno
+from libc.errno cimport EACCES, ENAMETOOLONG, ENOENT, ENOMEM, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, qsort, realloc
 from libc.string cimport memcmp, memcpy, memset, strlen
@@ -49,6 +49,10 @@ cdef extern from "scan_dir.h" nogil:
     int scan_open(int, const char *, size_t, int)
     int64_t scan_xattrs(int, const char *, int (*)(const char *, size_t) noexcept nogil, char **)
     int scan_trusts_ctime(int)
+    struct scan_unlocked:
+        size_t count
+    int scan_unlock(int, const char *, size_t, scan_unlocked *)
+    void scan_lock_again(int, scan_unlocked *)
 
 cdef enum Mode:
     TIME, REDO, FULL
@@ -153,6 +157,7 @@ cdef class Scanner:
     cdef int active
     cdef volatile int failed     # errno
     cdef char *failed_path
+    cdef scan_unlocked unlocked
     cdef Worker *workers
     cdef int worker_count
 
@@ -191,6 +196,7 @@ cdef class Scanner:
                 free(w.path)
                 free(w.link)
             free(self.workers)
+        scan_lock_again(self.rootfd, &self.unlocked)
         pthread_mutex_destroy(&self.lock)
         pthread_cond_destroy(&self.wake)
 
@@ -312,6 +318,13 @@ cdef class Scanner:
         cdef int error = 0
         cdef bint ignoring
         memcpy(w.path, task.path, task.length + 1)
+        if fd < 0 and errno == EACCES:
+            pthread_mutex_lock(&self.lock)
+            error = scan_unlock(self.rootfd, task.path, task.length, &self.unlocked)
+            pthread_mutex_unlock(&self.lock)
+            if error:
+                return EACCES
+            fd = scan_open(self.rootfd, task.path, task.length, O_DIRECTORY)
         if fd < 0:
             return errno
         ignoring = self.ignore != NULL and self.ignores(task.path, task.length, True)
@@ -333,14 +346,23 @@ cdef class Scanner:
                     continue
                 n = strlen(e.d_name)
                 if base + n + 1 > PATH_LIMIT:
-                    error = 36  # ENAMETOOLONG
+                    error = ENAMETOOLONG
                     break
                 memcpy(w.path + base, e.d_name, n + 1)
                 if ignoring and self.ignores(w.path, base + n, False):
                     continue
                 if fstatat(fd, e.d_name, &st, AT_SYMLINK_NOFOLLOW):
-                    error = errno if errno != ENOENT else 0
-                    continue
+                    if errno == EACCES:
+                        # readable, but not to be searched
+                        pthread_mutex_lock(&self.lock)
+                        error = scan_unlock(self.rootfd, task.path, task.length, &self.unlocked)
+                        pthread_mutex_unlock(&self.lock)
+                        error = EACCES if error or fstatat(fd, e.d_name, &st, AT_SYMLINK_NOFOLLOW) else 0
+                    else:
+                        error = errno if errno != ENOENT else 0
+                        continue
+                    if error:
+                        continue
                 node = self.index.find(task.node, e.d_name, n) if task.node >= 0 else MISSING
                 error = self.entry(w, fd, base, base + n, node, &st)
         close(fd)
@@ -728,6 +750,7 @@ def scan(Index index not None, int rootfd, mode, ignore, int threads, cancel, bi
     scanner.run(0)
     for thread in others:
         thread.join()
+    scan_lock_again(rootfd, &scanner.unlocked)
     if scanner.failed:
         where = os.fsdecode(scanner.failed_path) if scanner.failed_path != NULL else None
         raise OSError(scanner.failed, os.strerror(scanner.failed), where)

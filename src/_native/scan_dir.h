@@ -35,11 +35,73 @@ static inline unsigned char scan_type(unsigned mode) {
     return 0;
 }
 
+/* Directories of ours whose mode denies them to us, without privileges: searchable while they are scanned, then as before. */
+struct scan_locked {
+    char *path;
+    size_t n;
+    unsigned mode;
+};
+
+struct scan_unlocked {
+    struct scan_locked *list;
+    size_t count, cap;
+};
+
+static int scan_unlock(int rootfd, const char *path, size_t n, struct scan_unlocked *u) {
+    char link[40];
+    struct stat st;
+    for (size_t end = 0; end <= n; end++) {
+        if (end < n && path[end] != '/') continue;
+        int handle = disk_open(rootfd, path, end, O_PATH | O_DIRECTORY);
+        if (handle < 0) return -1;
+        int failed = fstat(handle, &st);
+        if (!failed && (st.st_mode & 0500) != 0500) {
+            if (u->count == u->cap) {
+                size_t cap = u->cap * 2 + 16;
+                struct scan_locked *grown = realloc(u->list, cap * sizeof *grown);
+                if (grown) u->list = grown, u->cap = cap;
+            }
+            char *copy = u->count < u->cap ? malloc(end + 1) : NULL;
+            snprintf(link, sizeof link, "/proc/self/fd/%d", handle);
+            failed = !copy || chmod(link, (st.st_mode & 07777) | 0500);
+            if (failed) {
+                free(copy);
+            } else {
+                memcpy(copy, path, end);
+                u->list[u->count++] = (struct scan_locked){copy, end, st.st_mode & 07777};
+            }
+        }
+        close(handle);
+        if (failed) {
+            errno = EACCES;
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static void scan_lock_again(int rootfd, struct scan_unlocked *u) {
+    char link[40];
+    while (u->count) {
+        struct scan_locked *l = &u->list[--u->count];
+        int handle = disk_open(rootfd, l->path, l->n, O_PATH | O_DIRECTORY);
+        if (handle >= 0) {
+            snprintf(link, sizeof link, "/proc/self/fd/%d", handle);
+            if (chmod(link, l->mode)) errno = 0;
+            close(handle);
+        }
+        free(l->path);
+    }
+    free(u->list);
+    u->list = NULL;
+    u->cap = 0;
+}
+
 /* Open for reading without leaving a trace in atime where that is allowed. */
 static int scan_open(int dirfd, const char *path, size_t n, int flags) {
     int fd = disk_open(dirfd, path, n, O_RDONLY | O_NONBLOCK | O_NOATIME | flags);
     if (fd < 0 && errno == EPERM) fd = disk_open(dirfd, path, n, O_RDONLY | O_NONBLOCK | flags);
-    if (fd < 0 && errno == EACCES && geteuid()) {
+    if (fd < 0 && errno == EACCES && !(flags & O_DIRECTORY)) {
         /* ours, but its mode denies it to us: for a moment it does not */
         struct stat st;
         char link[40];

@@ -113,6 +113,8 @@ cdef class Extractor(TarStream):
         if self.fd >= 0:
             close(self.fd)
             self.fd = -1
+        if self.on_disk:
+            self.root.close_all()
 
     cdef bint skipped(self, const char *path, size_t n) noexcept nogil:
         # at or below a path that is to be left alone
@@ -535,7 +537,7 @@ cdef class Extractor(TarStream):
         if got:
             self.raise_error(got)
         if self.on_disk:
-            self.root.drop_slots()
+            self.root.close_all()
         self.state = DONE
 
     @property
