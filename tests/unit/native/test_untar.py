@@ -15,7 +15,18 @@ from pathlib import Path
 
 import pytest
 from tarblocks import (
-    END, directory, entry, extract, gnu_long, hardlink, header, indexed, libarchive_value, listing, pax, symlink,
+    END,
+    directory,
+    entry,
+    extract,
+    gnu_long,
+    hardlink,
+    header,
+    indexed,
+    libarchive_value,
+    listing,
+    pax,
+    symlink,
 )  # fmt: skip
 
 from pybuild._native.index import Index
