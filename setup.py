@@ -33,6 +33,7 @@ def extensions() -> list[Extension]:
                 define_macros=[("_GNU_SOURCE", "1"), ("_FILE_OFFSET_BITS", "64")],
                 extra_compile_args=CFLAGS,
                 libraries=["pthread"],
+                extra_link_args=["-Wl,-z,now"],
             )
         )
     return found

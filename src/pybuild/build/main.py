@@ -7,6 +7,7 @@ import contextlib
 import signal
 from typing import TYPE_CHECKING
 
+from pybuild._native import spawn
 from pybuild.build.orchestrate import run_build
 from pybuild.errors import Interrupted, StorageError
 from pybuild.rootfs.cleanup import work_directory
@@ -22,6 +23,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 def run_to_end(options: BuildOptions, registry_options: RegistryOptions, emit: Emit) -> BuildResult:
     """Run a build on a fresh event loop in a fresh directory, which is removed at the end."""
+    spawn.set_dumpable(False)
     try:
         with work_directory(options.work_dir) as path:
             with asyncio.Runner(loop_factory=loop_factory()) as runner:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pybuild._native import spawn
 from pybuild._native.cancel import Cancel
 from pybuild.build.bases import Base, Downloads, LayerSource, resolve_base
 from pybuild.build.copy import SourceTree
@@ -395,6 +396,9 @@ async def run_build(options: BuildOptions, registry_options: RegistryOptions, em
         build_platform=host_platform(),
         target_platform=platform,
     )
+    if any(isinstance(i, Run) for stage in plan.stages for i in stage.instructions):
+        # the process that starts commands: before memory grows and threads begin
+        spawn.prepare()
     threads = options.threads or len(os.sched_getaffinity(0))
     with (
         ThreadPoolExecutor(max_workers=max(2, threads), thread_name_prefix="layer") as writers,

@@ -154,6 +154,8 @@ class Session:
 
                 self._isolation = choose(self.options.isolation)
                 self.log(f"isolation: {self._isolation.name} ({self._isolation.reason})")
+                for warning in self._isolation.warnings:
+                    self.warn(warning)
             return self._isolation
 
     def cache_mounts(self) -> str:

@@ -49,7 +49,7 @@ def test_volume_must_have_a_name() -> None:
 
 
 def test_unknown_signal_is_refused() -> None:
-    with pytest.raises(DockerfileError, match="(?i)signal"):
+    with pytest.raises(DockerfileError, match=r"(?i)signal"):
         config_after("STOPSIGNAL SIGNOPE")
 
 
