@@ -46,14 +46,6 @@ FLAGS: Mapping[str, Mapping[str, Kind]] = {
 UNCHECKED = frozenset(("arg", "stopsignal"))
 
 
-class FlagError(TextError):
-    """A flag that is unknown, repeated or has the wrong kind of value; ``flag`` is its text for the column mark."""
-
-    def __init__(self, message: str, flag: str, *, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.flag = flag
-
-
 class Flags:
     """The flags of one instruction, checked."""
 
@@ -82,7 +74,7 @@ _NONE = Flags({}, {})
 
 
 def parse_flags(instruction: str, words: Sequence[str]) -> Flags:
-    """Check an instruction's flags (``instruction`` in lower case); ``FlagError`` for anything that it does not take."""
+    """Check an instruction's flags (``instruction`` in lower case); ``TextError`` for anything that it does not take."""
     if not words:
         return _NONE
     known = FLAGS.get(instruction, {})
@@ -96,24 +88,24 @@ def parse_flags(instruction: str, words: Sequence[str]) -> Flags:
             hint = did_you_mean(shown, [f"--{k}" for k in known])
             if not hint:
                 hint = f"{instruction.upper()} takes " + (", ".join(f"--{k}" for k in known) if known else "no flags")
-            raise FlagError(f"unknown flag: {shown}", shown, hint=hint)
+            raise TextError(f"unknown flag: {shown}", shown, hint=hint)
         if kind == "list":
             if not equals:
-                raise FlagError(f"missing a value on flag: {shown}", shown, hint=f"write {shown}=VALUE")
+                raise TextError(f"missing a value on flag: {shown}", shown, hint=f"write {shown}=VALUE")
             lists.setdefault(name, []).append(value)
             continue
         if name in values:
-            raise FlagError(f"duplicate flag specified: {shown}", shown, hint="give it once")
+            raise TextError(f"duplicate flag specified: {shown}", shown, hint="give it once")
         if kind == "string":
             if not equals:
-                raise FlagError(f"missing a value on flag: {shown}", shown, hint=f"write {shown}=VALUE")
+                raise TextError(f"missing a value on flag: {shown}", shown, hint=f"write {shown}=VALUE")
             values[name] = value
             continue
         if equals and not value:
-            raise FlagError(f"missing a value on flag: {shown}", shown, hint=f"write {shown} or {shown}=true")
+            raise TextError(f"missing a value on flag: {shown}", shown, hint=f"write {shown} or {shown}=true")
         lower = value.lower() or "true"
         if lower not in ("true", "false"):
-            raise FlagError(
+            raise TextError(
                 f"expecting boolean value for flag {shown}, not: {value}", shown, hint="it takes true or false"
             )
         values[name] = lower

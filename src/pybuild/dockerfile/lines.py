@@ -54,12 +54,14 @@ class Source:
         return Place(self.file, number, column, self.line(number))
 
     def find(self, start: int, end: int, text: str) -> Place:
-        """The place of ``text`` within some lines, with its column; the first of the lines when it is nowhere."""
-        if text:
-            for number in range(start, min(end, len(self.lines)) + 1):
-                column = self.line(number).find(text)
-                if column >= 0:
-                    return self.place(number, column)
+        """The place of ``text`` within some lines, with its column, as a word of its own if it is one somewhere; the first of the
+        lines when it is nowhere."""
+        numbers = range(start, min(end, len(self.lines)) + 1) if text else ()
+        for pattern in (rf"(?<!\S){re.escape(text)}(?!\S)", re.escape(text)):
+            for number in numbers:
+                found = re.search(pattern, self.line(number))
+                if found is not None:
+                    return self.place(number, found.start())
         return self.place(start)
 
 

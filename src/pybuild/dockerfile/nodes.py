@@ -126,6 +126,7 @@ def json_array(text: str) -> tuple[str, ...] | None:
     if not all(isinstance(item, str) for item in items):
         raise TextError(
             "when using JSON array syntax, arrays must be comprised of strings only",
+            "[",
             hint='put every item in double quotes: ["a", "1"]',
         )
     return tuple(_SURROGATE.sub("\ufffd", item) for item in items)
@@ -191,7 +192,9 @@ def name_values(text: str, instruction: str, escape: str) -> tuple[tuple[str, ..
     if "=" not in words[0]:
         parts = BLANKS.split(text, maxsplit=1)
         if len(parts) < 2:
-            raise TextError(f"{instruction} must have two arguments", hint=f"write {instruction} {words[0]}=value")
+            raise TextError(
+                f"{instruction} must have two arguments", words[0], hint=f"write {instruction} {words[0]}=value"
+            )
         return (parts[0], parts[1]), True
     found: list[str] = []
     for word in words:
@@ -199,6 +202,7 @@ def name_values(text: str, instruction: str, escape: str) -> tuple[tuple[str, ..
         if not equals:
             raise TextError(
                 f"Syntax error - can't find = in {json.dumps(word, ensure_ascii=False)}. Must be of the form: name=value",
+                word,
                 hint="quote a value that has blanks",
             )
         found += (name, value)

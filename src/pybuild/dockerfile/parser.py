@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pybuild.dockerfile.flags import FlagError
 from pybuild.dockerfile.heredocs import Mark, marks_of_line
 from pybuild.dockerfile.instructions import Arg, Dockerfile, From, Instruction, Stage, Warning_
 from pybuild.dockerfile.lines import Logical, Source, read_logical
 from pybuild.dockerfile.nodes import HEREDOC_INSTRUCTIONS, Node, parse_node
 from pybuild.dockerfile.spaces import SPACES
 from pybuild.dockerfile.text_error import TextError
-from pybuild.dockerfile.typed import ArgumentError, type_instruction
+from pybuild.dockerfile.typed import type_instruction
 from pybuild.errors import DockerfileError, Place
 
 
@@ -128,7 +127,7 @@ def take_apart(source: Source, line: Logical) -> Node:
     try:
         return parse_node(line.text, source.escape)
     except TextError as e:
-        raise DockerfileError(e.message, place=source.place(line.start), hint=e.hint) from None
+        raise DockerfileError(e.message, place=source.find(line.start, line.end, e.word), hint=e.hint) from None
 
 
 def read_instruction(source: Source, line: Logical) -> Instruction:
@@ -142,14 +141,4 @@ def read_instruction(source: Source, line: Logical) -> Instruction:
     try:
         return type_instruction(node, line.bodies, common)
     except TextError as e:
-        raise DockerfileError(e.message, place=find_place(source, line, e), hint=e.hint) from None
-
-
-def find_place(source: Source, line: Logical, error: TextError) -> Place:
-    """Where in the instruction's lines an error lies."""
-    word = ""
-    if isinstance(error, FlagError):
-        word = error.flag
-    elif isinstance(error, ArgumentError):
-        word = error.word
-    return source.find(line.start, line.end, word)
+        raise DockerfileError(e.message, place=source.find(line.start, line.end, e.word), hint=e.hint) from None

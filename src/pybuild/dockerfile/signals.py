@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pybuild.dockerfile.suggest import did_you_mean
+from pybuild.dockerfile.suggest import closest
 from pybuild.dockerfile.text_error import TextError
 
 _NAMES = [
@@ -54,5 +54,6 @@ def check_signal(text: str) -> None:
         return
     name = text.upper().removeprefix("SIG")
     if name not in NAMES:
-        hint = did_you_mean(f"SIG{name}", [f"SIG{n}" for n in _NAMES]) or "write a number or a name like SIGTERM"
+        near = closest(name, _NAMES)
+        hint = f"did you mean SIG{near}?" if near else "write a number or a name like SIGTERM"
         raise TextError(f"invalid signal: {text}", hint=hint)

@@ -53,20 +53,12 @@ NETWORKS = ("default", "none", "host")
 SECURITIES = ("sandbox", "insecure")
 
 
-class ArgumentError(TextError):
-    """An argument that cannot be; ``word`` is its text for the column mark."""
-
-    def __init__(self, message: str, word: str = "", *, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.word = word
-
-
 def type_instruction(node: Node, bodies: Bodies, common: Common) -> Instruction:
     """The typed form of a node; ``TextError`` when it says something that cannot be."""
     make = _MAKERS.get(node.key)
     if make is None:
         hint = did_you_mean(node.name, NAMES) or "an instruction begins with a word like FROM, RUN or COPY"
-        raise ArgumentError(f"unknown instruction: {node.name}", node.name, hint=hint)
+        raise TextError(f"unknown instruction: {node.name}", node.name, hint=hint)
     return make(node, bodies, common)
 
 
@@ -76,12 +68,12 @@ def checked_flags(node: Node) -> Flags:
 
 def at_least_one(node: Node) -> None:
     if not node.args:
-        raise ArgumentError(f"{node.key.upper()} requires at least one argument")
+        raise TextError(f"{node.key.upper()} requires at least one argument")
 
 
 def exactly_one(node: Node) -> str:
     if len(node.args) != 1:
-        raise ArgumentError(f"{node.key.upper()} requires exactly one argument")
+        raise TextError(f"{node.key.upper()} requires exactly one argument")
     return node.args[0]
 
 
@@ -97,13 +89,13 @@ def make_from(node: Node, bodies: Bodies, common: Common) -> From:
     if len(args) == 3 and args[1].lower() == "as":
         name = args[2].lower()
         if not _STAGE_NAME.fullmatch(name):
-            raise ArgumentError(
+            raise TextError(
                 f"invalid name for build stage: {args[2]!r}, name can't start with a number or contain symbols",
                 args[2],
                 hint="a name is a letter, then letters, digits, - _ or .",
             )
     elif len(args) != 1:
-        raise ArgumentError(
+        raise TextError(
             "FROM requires either one or three arguments",
             args[1] if len(args) > 1 else "",
             hint="write FROM IMAGE or FROM IMAGE AS NAME",
@@ -117,7 +109,7 @@ def pairs(node: Node) -> tuple[KeyValue, ...]:
     found = []
     for key, value in zip(node.args[::2], node.args[1::2], strict=True):
         if not key:
-            raise ArgumentError(f"{node.key.upper()} names can not be blank", "=")
+            raise TextError(f"{node.key.upper()} names can not be blank", "=")
         found.append(KeyValue(key, value))
     return tuple(found)
 
@@ -138,7 +130,7 @@ def make_arg(node: Node, bodies: Bodies, common: Common) -> Arg:
     for word in node.args:
         key, equals, value = word.partition("=")
         if not key:
-            raise ArgumentError("ARG names can not be blank", word)
+            raise TextError("ARG names can not be blank", word)
         found.append(ArgPair(key, value if equals else None))
     return Arg(**common, pairs=tuple(found))
 
@@ -151,13 +143,13 @@ def files(node: Node, bodies: Bodies) -> tuple[tuple[str, ...], tuple[Heredoc, .
     """Sources, here-documents among them, and destination of COPY or ADD."""
     name = node.key.upper()
     if len(node.args) < 2:
-        raise ArgumentError(
+        raise TextError(
             f"{name} requires at least two arguments, but only {'one was' if node.args else 'none were'} provided. "
             "Destination could not be determined"
         )
     destination = node.args[-1]
     if try_mark(destination) is not None:
-        raise ArgumentError(f"{name} cannot accept a heredoc as a destination", destination)
+        raise TextError(f"{name} cannot accept a heredoc as a destination", destination)
     contents = {mark.name: body for mark, body in bodies}
     sources: list[str] = []
     heredocs: list[Heredoc] = []
@@ -176,7 +168,7 @@ def make_copy(node: Node, bodies: Bodies, common: Common) -> Copy:
     flags = checked_flags(node)
     from_ = flags.text("from")
     if _VARIABLE.search(from_):
-        raise ArgumentError(
+        raise TextError(
             "variable expansion is not supported for --from",
             from_,
             hint="define a stage with FROM and an ARG from before the first FROM, and use the stage's name",
@@ -216,7 +208,7 @@ def make_add(node: Node, bodies: Bodies, common: Common) -> Add:
 def one_of(value: str, options: tuple[str, ...], what: str) -> str:
     if value not in options:
         hint = did_you_mean(value, options) or f"it is one of {', '.join(options)}"
-        raise ArgumentError(f"{what} {value!r} is not supported", value, hint=hint)
+        raise TextError(f"{what} {value!r} is not supported", value, hint=hint)
     return value
 
 
@@ -227,7 +219,7 @@ def make_run(node: Node, bodies: Bodies, common: Common) -> Run:
         try:
             mounts.append(parse_mount(text))
         except TextError as e:
-            raise ArgumentError(e.message, "--mount", hint=e.hint) from None
+            raise TextError(e.message, "--mount", hint=e.hint) from None
     return Run(
         **common,
         command=command(node, node.args),
@@ -253,7 +245,7 @@ def make_shell(node: Node, bodies: Bodies, common: Common) -> Shell:
     checked_flags(node)
     at_least_one(node)
     if not node.json:
-        raise ArgumentError(
+        raise TextError(
             "SHELL requires the arguments to be in JSON form", node.rest, hint='write SHELL ["/bin/sh", "-c"]'
         )
     return Shell(**common, argv=node.args)
@@ -270,7 +262,7 @@ def make_volume(node: Node, bodies: Bodies, common: Common) -> Volume:
     checked_flags(node)
     paths = tuple(path.strip(SPACES) for path in node.args)
     if not all(paths):
-        raise ArgumentError("VOLUME specified can not be an empty string", '""')
+        raise TextError("VOLUME specified can not be an empty string", '""')
     return Volume(**common, paths=paths)
 
 
@@ -301,17 +293,17 @@ def make_healthcheck(node: Node, bodies: Bodies, common: Common) -> Healthcheck:
     kind, args = node.args[0].upper(), node.args[1:]
     if kind == "NONE":
         if args:
-            raise ArgumentError("HEALTHCHECK NONE takes no arguments", args[0])
+            raise TextError("HEALTHCHECK NONE takes no arguments", args[0])
         return Healthcheck(**common, test=("NONE",))
     flags = checked_flags(node)
     if kind != "CMD":
-        raise ArgumentError(
+        raise TextError(
             f'Unknown type "{kind}" in HEALTHCHECK (try CMD)',
             node.args[0],
             hint="write HEALTHCHECK CMD or HEALTHCHECK NONE",
         )
     if not args:
-        raise ArgumentError("Missing command after HEALTHCHECK CMD")
+        raise TextError("Missing command after HEALTHCHECK CMD")
     test = ("CMD", *args) if node.json else ("CMD-SHELL", " ".join(args))
     return Healthcheck(
         **common,
@@ -331,9 +323,9 @@ def interval(flags: Flags, name: str) -> int:
     try:
         value = parse_duration(text)
     except TextError as e:
-        raise ArgumentError(e.message, text, hint=e.hint) from None
+        raise TextError(e.message, text, hint=e.hint) from None
     if value and value < _MINIMUM_NS:
-        raise ArgumentError(f'Interval "{name}" cannot be less than 1ms', text)
+        raise TextError(f'Interval "{name}" cannot be less than 1ms', text)
     return value
 
 
@@ -341,9 +333,9 @@ def retries(text: str) -> int:
     if not text:
         return 0
     if not re.fullmatch(r"[-+]?[0-9]{1,18}", text, re.ASCII) or abs(int(text)) >= 1 << 31:
-        raise ArgumentError(f"invalid value for --retries: {text}", text, hint="it takes a number")
+        raise TextError(f"invalid value for --retries: {text}", text, hint="it takes a number")
     if int(text) < 0:
-        raise ArgumentError(f"--retries cannot be negative ({text})", text)
+        raise TextError(f"--retries cannot be negative ({text})", text)
     return int(text)
 
 
@@ -352,9 +344,9 @@ def make_onbuild(node: Node, bodies: Bodies, common: Common) -> Onbuild:
     checked_flags(node)
     trigger = node.args[0].upper()
     if trigger == "ONBUILD":
-        raise ArgumentError("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed", node.args[0])
+        raise TextError("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed", node.args[0])
     if trigger in ("MAINTAINER", "FROM"):
-        raise ArgumentError(f"{trigger} isn't allowed as an ONBUILD trigger", node.args[0])
+        raise TextError(f"{trigger} isn't allowed as an ONBUILD trigger", node.args[0])
     text = _ONBUILD.sub("", common["text"], count=1)
     for mark, body in bodies:
         text += f"\n{body}{mark.name}"
