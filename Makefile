@@ -2,6 +2,7 @@
 # make test   everything that the tests need, and all tests
 # make lint   style, types, import rules
 # make bench  benchmarks at a small scale beside buildah
+# make ci     all of these, the packages and the conformance suite
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 DEMO := .demo
 NATIVE := $(filter-out src/_native/%.c,$(wildcard src/_native/*)) $(wildcard src/_native/*_impl.c)
 
-.PHONY: demo test lint bench ci clean tools
+.PHONY: demo test lint bench packaging ci clean tools
 
 demo: $(VENV)/.installed $(DEMO)/base/index.json
 	$(BIN)/pybuild --context examples/hello --dockerfile examples/hello/Dockerfile \
@@ -26,6 +27,9 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev tools
 	ci/bench
+
+packaging: $(VENV)/.dev
+	ci/packaging
 
 ci:
 	.ci/run
@@ -47,7 +51,7 @@ $(VENV)/.installed: pyproject.toml setup.py $(NATIVE)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python ci/dev_requirements.py | $(BIN)/pip install --quiet --disable-pip-version-check --requirement /dev/stdin
 	@touch $@
 
 clean:

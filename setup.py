@@ -12,8 +12,8 @@ import pathlib
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-NATIVE = pathlib.Path("src/_native")
-PACKAGE = pathlib.Path("src/pybuild/_native")
+# by the link, and in a source distribution in its place
+NATIVE = pathlib.Path("src/pybuild/_native")
 
 CFLAGS = ["-O3", "-fno-strict-aliasing", "-fvisibility=hidden", "-Wall", "-Wno-unused-function"]
 
@@ -28,7 +28,7 @@ def extensions() -> list[Extension]:
         found.append(
             Extension(
                 f"pybuild._native.{pyx.stem}",
-                [str(PACKAGE / pyx.name)] + ([str(NATIVE / impl.name)] if impl.exists() else []),
+                [str(pyx)] + ([str(impl)] if impl.exists() else []),
                 include_dirs=[str(NATIVE)],
                 define_macros=[("_GNU_SOURCE", "1"), ("_FILE_OFFSET_BITS", "64")],
                 extra_compile_args=CFLAGS,
@@ -40,6 +40,7 @@ def extensions() -> list[Extension]:
 
 
 setup(
+    options={"build_ext": {"parallel": len(os.sched_getaffinity(0))}},
     ext_modules=cythonize(
         extensions(),
         include_path=["src"],

@@ -167,6 +167,8 @@ _BUILD = (
         "true",
         old=("whitelist-var-run",),
         reason="Please use ignore-var-run instead.",
+        status="accepted",
+        note="what RUN steps leave in /var/run is in the image, as with BuildKit",
     ),
     Flag(
         "isolation",
@@ -205,7 +207,16 @@ _BUILD = (
         value="N",
         origin="pybuild",
     ),
-    Flag("image-fs-extract-retry", "int", "How often to try again to unpack a base.", BUILD, "0", value="N"),
+    Flag(
+        "image-fs-extract-retry",
+        "int",
+        "How often to try again to unpack a base.",
+        BUILD,
+        "0",
+        value="N",
+        status="accepted",
+        note="a download that breaks off is always resumed where it broke",
+    ),
     Flag(
         "use-new-run",
         "bool",

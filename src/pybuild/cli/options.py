@@ -120,7 +120,7 @@ def build_options(values: Values, environment: Mapping[str, str]) -> BuildOption
         single_snapshot=values.on("single-snapshot"),
         ignore_paths=tuple(values.texts("ignore-path")),
         ignore_var_run=values.on("ignore-var-run"),
-        compression=Compression(cast("CompressionKind", compression), values.number("compression-level")),
+        compression=Compression(cast("CompressionKind", compression), compression_level(values, compression)),
         image_format=cast("ImageFormat", image_format),
         reproducible=values.on("reproducible"),
         source_date_epoch=epoch,
@@ -130,7 +130,6 @@ def build_options(values: Values, environment: Mapping[str, str]) -> BuildOption
         cache_dir=absolute(values.text("cache-dir")) if values.text("cache-dir") else "",
         threads=natural(values, "threads"),
         jobs=natural(values, "jobs"),
-        extract_retries=natural(values, "image-fs-extract-retry"),
     )
 
 
@@ -187,6 +186,15 @@ def formats(values: Values) -> tuple[str, str]:
             "--tar-path cannot be written with zstd layers", hint="use --oci-layout-path or --compression=gzip"
         )
     return image_format, compression
+
+
+def compression_level(values: Values, compression: str) -> int:
+    """Levels from 1 up count; everything else is the default, as for kaniko."""
+    level = values.number("compression-level")
+    highest = 22 if compression == "zstd" else 9
+    if level > highest:
+        raise UsageError(f"--compression-level {level}: the highest level of {compression} is {highest}")
+    return level if level > 0 else -1
 
 
 def check_cache_flags(values: Values) -> None:

@@ -143,6 +143,17 @@ def test_formats_that_exclude_each_other(context: pathlib.Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "text", "level"), [("gzip", "0", -1), ("gzip", "-5", -1), ("gzip", "9", 9), ("zstd", "22", 22)]
+)
+def test_compression_levels(context: pathlib.Path, kind: str, text: str, level: int) -> None:
+    assert options("--no-push", f"--compression={kind}", f"--compression-level={text}").compression.level == level
+
+
+def test_a_level_that_does_not_exist(context: pathlib.Path) -> None:
+    assert "highest level of gzip is 9" in refused("--no-push", "--compression-level=10").message
+
+
 def test_cache_without_a_place_for_it(context: pathlib.Path) -> None:
     message = "cache flags invalid: if using cache with --no-push, specify cache repo with --cache-repo"
     assert refused("--no-push", "--cache").message == message
