@@ -79,7 +79,7 @@ def fuzz_words(data: bytes) -> None:
     outcomes = set()
     for call in (expand, expand_words):
         try:
-            call(word, ENV)  # type: ignore[operator]
+            call(word, ENV)
             outcomes.add(True)
         except TextError:
             outcomes.add(False)
@@ -160,11 +160,11 @@ def fuzz_glob(data: bytes) -> None:
     """Go's filepath.Match, and the patterns of an ignore file one by one."""
     pattern, _, name = text_of(data).partition("\0")
     clean_path(pattern)
-    for call in (lambda: go_match(pattern, name), lambda: Matcher([pattern]).matches(name)):
-        try:
-            call()
-        except ValueError as e:
-            assert "pattern" in str(e)
+    try:
+        go_match(pattern, name)
+        Matcher([pattern]).matches(name)
+    except ValueError as e:
+        assert "pattern" in str(e)
 
 
 Target = Callable[[bytes], None]

@@ -131,6 +131,13 @@ def expand_mount(mount: Mount, env: Mapping[str, str], *, escape: str = "\\", wo
     return with_defaults(checked, workdir)
 
 
+def check_mount(mount: Mount) -> None:
+    """``TextError`` for a mount that is wrong whatever its variables are. For a look ahead: BuildKit takes bad mounts in stages that
+    it does not build, so this is for the stages that are wanted, before the first of them runs."""
+    if "$" not in mount.raw:
+        expand_mount(mount, {})
+
+
 def read_field(name: str, key: str, value: str, field: str, kind: str) -> dict[str, Any]:
     """One ``key=value``, as a field of ``Mount``."""
     match name:

@@ -109,7 +109,8 @@ def parse_node(text: str, escape: str, depth: int = 0) -> Node:
             child = parse_node(rest, escape, depth + 1)
             return Node(name, flags, (child.name, *child.args), child=child, rest=rest)
         case _:
-            return Node(name, flags, (), rest=rest)
+            # refused later, by name
+            return Node(name, flags, ("",), rest=rest)
 
 
 def json_array(text: str) -> tuple[str, ...] | None:

@@ -67,7 +67,12 @@ def parse(
     )
     if check is not None:
         parsed = replace(parsed, directives={**parsed.directives, "check": check})
-    options = checks.check_options(parsed)
+    try:
+        options = checks.check_options(parsed)
+    except DockerfileError as e:
+        if check is None:
+            e.place = source.place(source.directive_lines["check"])
+        raise
     warnings = checks.check_dockerfile(replace(parsed, warnings=empty), options)
     if fail_on_findings:
         checks.fail_on_findings(warnings, options)

@@ -17,7 +17,7 @@ from pybuild.dockerfile.spaces import SPACE
 from pybuild.dockerfile.text_error import TextError
 
 #: deeper nesting of ``${…}`` is refused
-MAX_DEPTH = 100
+MAX_DEPTH = 64
 #: characters that the variables of one word may put into it
 MAX_EXPANSION = 16 << 20
 _SPECIAL_NAMES = frozenset("@*#?-$!")

@@ -116,8 +116,8 @@ def test_the_check_directive() -> None:
 
 @pytest.mark.parametrize("value", ["skip", "skpi=all", "error=maybe", "all"])
 def test_check_directives_that_cannot_be_read(value: str) -> None:
-    with pytest.raises(DockerfileError, match="failed to parse check options"):
-        parse(f"# check={value}\nFROM a\n".encode())
+    with pytest.raises(DockerfileError, match=r"Dockerfile:2: failed to parse check options"):
+        parse(f"# syntax=x\n# check={value}\nFROM a\n".encode())
 
 
 def test_a_comment_switches_a_rule_off_for_its_instruction() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pybuild.dockerfile.instructions import Mount
-from pybuild.dockerfile.mounts import expand_mount, parse_mount, parse_size, split_fields
+from pybuild.dockerfile.mounts import check_mount, expand_mount, parse_mount, parse_size, split_fields
 from pybuild.dockerfile.text_error import TextError
 
 
@@ -98,3 +98,10 @@ def test_refused(text: str, message: str) -> None:
 )
 def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
+
+
+def test_a_look_ahead() -> None:
+    check_mount(parse_mount("type=$T"))
+    check_mount(parse_mount("type=cache,target=/c"))
+    with pytest.raises(TextError, match="needs a target"):
+        check_mount(parse_mount("type=cache"))

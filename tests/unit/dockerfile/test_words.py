@@ -142,6 +142,9 @@ def test_nesting_and_growth_have_a_limit() -> None:
     with pytest.raises(TextError, match="nested"):
         expand(deep, {})
     assert expand("${a:-" * 50 + "x" + "}" * 50, {}) == "x"
+    with pytest.raises(TextError, match="nested"):
+        expand('"${a:-' * 5000 + "x" + '}"' * 5000, {})
+    assert expand('"${a:-' * 60 + "x" + '}"' * 60, {}) == "x"
     big = {"B": "b" * (1 << 20)}
     with pytest.raises(TextError, match="longer than 16 MiB"):
         expand("$B" * 20, big)
