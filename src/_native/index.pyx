@@ -138,7 +138,7 @@ cdef class Index:
             self.node_free = self.nodes[id].chain
         else:
             if self.node_count == self.node_cap:
-                capacity = <size_t>self.node_cap + self.node_cap // 8 + 64
+                capacity = <size_t>self.node_cap + self.node_cap // 16 + 64
                 if capacity > 0xFFFFFFF0u:
                     return OUT_OF_MEMORY
                 grown = <Node *>realloc(self.nodes, capacity * sizeof(Node))
@@ -161,7 +161,7 @@ cdef class Index:
             self.inode_free = <uint32_t>self.inodes[id].ino
         else:
             if self.inode_count == self.inode_cap:
-                capacity = <size_t>self.inode_cap + self.inode_cap // 8 + 64
+                capacity = <size_t>self.inode_cap + self.inode_cap // 16 + 64
                 if capacity > 0xFFFFFFF0u:
                     return OUT_OF_MEMORY
                 grown = <Inode *>realloc(self.inodes, capacity * sizeof(Inode))
@@ -181,7 +181,7 @@ cdef class Index:
         cdef size_t capacity, inside = 0
         cdef size_t offset = self.arena_len
         if offset + n + 1 > self.arena_cap:
-            capacity = self.arena_cap + self.arena_cap // 8 + n + 4096
+            capacity = self.arena_cap + self.arena_cap // 16 + n + 4096
             if offset + n + 1 > 0xFFFFFFF0u:
                 return OUT_OF_MEMORY
             if self.arena != NULL and data >= self.arena and data < self.arena + self.arena_len:
@@ -228,7 +228,7 @@ cdef class Index:
         cdef Node *node
         if n == 0 or n > 255:
             return OUT_OF_MEMORY
-        if self.live > self.bucket_mask and self.rehash((self.bucket_mask + 1) * 2) < 0:
+        if self.live > self.bucket_mask + (self.bucket_mask >> 1) and self.rehash((self.bucket_mask + 1) * 2) < 0:
             return OUT_OF_MEMORY
         offset = self.store(name, n)
         if offset < 0:

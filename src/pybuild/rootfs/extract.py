@@ -134,7 +134,11 @@ def translated(error: BaseException, media_type: str = "") -> BaseException:
     if isinstance(error, ValueError):
         return ArchiveError(f"{error}{f' in a layer of type {media_type}' if media_type else ''}")
     if isinstance(error, OSError) and error.errno != errno.ECANCELED:
-        hint = "free some space, or give the build another directory" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        hint = (
+            "free some space, or give the build another directory"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT)
+            else ""
+        )
         return StorageError(f"cannot unpack /{error.filename or ''}: {error.strerror}", hint=hint)
     return error
 
@@ -200,7 +204,7 @@ def inflate(data: bytes, source: Source, new: Callable[[], Any], name: str) -> I
 
 
 class Joined:
-    """A source whose first bytes were read already; notes whether it has ended."""
+    """A source whose first bytes were read already."""
 
     def __init__(self, first: bytes, source: Source) -> None:
         self._first = first
@@ -218,7 +222,8 @@ def unzstd(first: bytes, source: Source) -> Iterator[bytes]:
 
     decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
     try:
-        with decompressor.stream_reader(Joined(first, source), read_size=PIECE, read_across_frames=True, closefd=False) as reader:
+        joined: Any = Joined(first, source)
+        with decompressor.stream_reader(joined, read_size=PIECE, read_across_frames=True, closefd=False) as reader:
             while piece := reader.read(PIECE):
                 yield piece
     except zstandard.ZstdError as e:

@@ -162,7 +162,7 @@ def test_no_archive() -> None:
 
 
 def test_a_truncated_archive_names_the_layer() -> None:
-    with pytest.raises(ArchiveError, match="ends too early .*in a layer of type application/x-test"):
+    with pytest.raises(ArchiveError, match=r"ends too early .*in a layer of type application/x-test"):
         unpack(PLAIN[:2_000_000], diff_id=None)
 
 
