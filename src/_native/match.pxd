@@ -6,13 +6,13 @@ cdef struct Span:
     uint32_t high
 
 cdef struct State:
-    uint8_t kind              # SET, STAR, ENTRY, INNER, BEGIN
+    uint8_t kind              # SET, STAR, ENTRY, INNER, BEGIN, END, WORD, NO_WORD
     uint8_t negated
     uint32_t first            # spans of the set
     uint32_t count
 
 cdef struct Compiled:
-    uint8_t kind              # EXACT, PREFIX, SUFFIX, TREE_TAIL, NAME_TAIL, AUTOMATON
+    uint8_t kind              # EXACT, PREFIX, SUFFIX, TREE_TAIL, NAME_TAIL, AUTOMATON, NEVER
     uint8_t exclusion
     char *text                # EXACT, PREFIX, SUFFIX, *_TAIL: what is compared
     size_t length
@@ -28,7 +28,7 @@ cdef struct Compiled:
     uint64_t *stay            # [128][words]: states that this ASCII character stays in
     uint64_t *skip_one        # [words]: states that lead to the next one without a character
     uint64_t *skip_two
-    uint64_t *begin           # [words]: states that do so at the beginning only
+    uint64_t *anchor          # [4][words]: states that lead on at the beginning, the end, a word's boundary, elsewhere
 
 cdef class Matcher:
     cdef Compiled *compiled

@@ -1,6 +1,8 @@
 """See match.pyi."""
+import functools
 import os
 import posixpath
+import unicodedata
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
@@ -16,13 +18,17 @@ cdef enum:
     TREE_TAIL = 3     # any name that ends in `text`, in any directory
     NAME_TAIL = 4     # a name at the top that ends in `text`
     AUTOMATON = 5
+    NEVER = 6
 
 cdef enum:
     SET = 0           # one character of a set
     STAR = 1          # any number of characters of a set
     ENTRY = 2         # directories, or none: leads to INNER and beyond it
     INNER = 3         # within the directories; a slash may end them
-    BEGIN = 4         # nothing, at the beginning of the path only
+    BEGIN = 4         # nothing, at the beginning of the path only; and so on
+    END = 5
+    WORD = 6          # where a word of ASCII letters, digits and _ begins or ends
+    NO_WORD = 7
 
 _SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 _ESCAPED = frozenset(".+()|{}$")
@@ -43,6 +49,7 @@ _POSIX = {
     "xdigit": ((48, 57), (65, 70), (97, 102)),
 }
 _PERL = {"d": ((48, 57),), "s": ((9, 10), (12, 13), (32, 32)), "w": ((48, 57), (65, 90), (95, 95), (97, 122))}
+_ASSERTIONS = {"A": BEGIN, "z": END, "b": WORD, "B": NO_WORD}
 _CONTROL = {"a": 7, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11}
 _LAST_RUNE = 0x10FFFF
 _REPLACEMENT = 0xFFFD
@@ -145,6 +152,34 @@ def _escape(text, at):
     return ord(ch), at
 
 
+@functools.lru_cache(maxsize=8)
+def _category(letter):
+    """The characters of a Unicode category, as spans."""
+    if letter not in "LMNPSZC":
+        raise ValueError("syntax error in pattern")
+    found = []
+    start = None
+    for code in range(_LAST_RUNE + 2):
+        inside = code <= _LAST_RUNE and unicodedata.category(chr(code))[0] == letter
+        if inside and start is None:
+            start = code
+        elif start is not None and not inside:
+            found.append((start, code - 1))
+            start = None
+    return tuple(found)
+
+
+def _named(text, at):
+    """A set with a name (``\\d``, ``\\pL``) whose backslash is at ``at``: its spans, whether negated, where it ends. Or None."""
+    name = text[at + 1 : at + 2]
+    if name and name.lower() in _PERL:
+        return _PERL[name.lower()], name.isupper(), at + 2
+    if name and name in "pP":
+        letter = text[at + 2 : at + 3]
+        return _category(letter or "?"), name == "P", at + 3
+    return None
+
+
 def _class(text, at):
     """A bracket expression that begins before ``at``: its spans, whether negated, where it ends."""
     negated = text.startswith("^", at)
@@ -167,10 +202,10 @@ def _class(text, at):
                 spans += _complement(found) if inverse else found
                 at = close + 2
                 continue
-        if text[at] == "\\" and text[at + 1 : at + 2].lower() in _PERL and at + 1 < len(text):
-            found = _PERL[text[at + 1].lower()]
-            spans += _complement(found) if text[at + 1].isupper() else found
-            at += 2
+        named = _named(text, at) if text[at] == "\\" else None
+        if named is not None:
+            spans += _complement(named[0]) if named[1] else named[0]
+            at = named[2]
             continue
         low, at = _class_char(text, at)
         high = low
@@ -197,10 +232,14 @@ def _atoms(text):
     end = len(text)
     while at < end:
         ch = text[at]
-        if ch == "^" or text.startswith("\\A", at):
-            found.append((BEGIN, (), False))
+        following = text[at + 1 : at + 2]
+        if ch == "^" or (ch == "\\" and following in _ASSERTIONS):
+            found.append((BEGIN if ch == "^" else _ASSERTIONS[following], (), False))
             at += 1 if ch == "^" else 2
             continue
+        if ch == "\\" and following == "Q":
+            # what follows is literal, the end of the expression included: no path is like that
+            return None
         if text.startswith("(.*/)?", at):
             found.append((ENTRY, (), False))
             found.append((INNER, ((10, 10),), True))
@@ -212,10 +251,9 @@ def _atoms(text):
         elif ch == "[":
             spans, negated, at = _class(text, at + 1)
         elif ch == "\\":
-            following = text[at + 1 : at + 2]
-            if following and following.lower() in _PERL:
-                spans, negated = _PERL[following.lower()], following.isupper()
-                at += 2
+            named = _named(text, at)
+            if named is not None:
+                spans, negated, at = named
             else:
                 value, at = _escape(text, at + 1)
                 spans, negated = ((value, value),), False
@@ -301,10 +339,22 @@ cdef inline void put(uint64_t *bits, uint32_t i) noexcept nogil:
     bits[i >> 6] |= <uint64_t>1 << (i & 63)
 
 
-cdef void close_over(const Compiled *p, uint64_t *bits, bint at_begin) noexcept nogil:
+cdef inline bint is_word(unsigned char c) noexcept nogil:
+    return c'a' <= c <= c'z' or c'A' <= c <= c'Z' or c'0' <= c <= c'9' or c == c'_'
+
+
+cdef inline int where(const char *text, size_t n, size_t at, bint complete) noexcept nogil:
+    # which assertions hold at a position: bits in the order of Compiled.anchor
+    cdef bint before = at > 0 and is_word(<unsigned char>text[at - 1])
+    cdef bint after = at < n and is_word(<unsigned char>text[at])
+    return (at == 0) | ((complete and at == n) << 1) | (4 if before != after else 8)
+
+
+cdef void close_over(const Compiled *p, uint64_t *bits, int holds) noexcept nogil:
     # follow the transitions that need no character; they only lead forward
     cdef uint32_t w = p.words
     cdef uint32_t i
+    cdef int k
     cdef uint64_t one, two, carry_one, carry_two, before, source
     cdef bint changed = True
     while changed:
@@ -314,8 +364,9 @@ cdef void close_over(const Compiled *p, uint64_t *bits, bint at_begin) noexcept 
         for i in range(w):
             before = bits[i]
             source = p.skip_one[i]
-            if at_begin:
-                source |= p.begin[i]
+            for k in range(4):
+                if holds >> k & 1:
+                    source |= p.anchor[k * w + i]
             one = before & source
             two = before & p.skip_two[i]
             bits[i] = before | (one << 1) | carry_one | (two << 2) | carry_two
@@ -325,12 +376,13 @@ cdef void close_over(const Compiled *p, uint64_t *bits, bint at_begin) noexcept 
                 changed = True
 
 
-cdef bint advance(const Compiled *p, const char *text, size_t n, uint64_t *bits) noexcept nogil:
-    # run the automaton over a text from its beginning; false when no state is left
+cdef bint advance(const Compiled *p, const char *text, size_t n, bint complete, uint64_t *bits) noexcept nogil:
+    # run the automaton over a text from its beginning (complete: that is all of the path, else a slash follows);
+    # false when no state is left
     cdef uint64_t next_bits[MAX_WORDS]
     cdef uint32_t w = p.words
-    cdef uint32_t i, k
-    cdef uint64_t s, e, alive, carry, moved
+    cdef uint32_t i
+    cdef uint64_t alive, carry, moved
     cdef size_t at = 0
     cdef size_t width = 0
     cdef uint32_t c
@@ -338,7 +390,7 @@ cdef bint advance(const Compiled *p, const char *text, size_t n, uint64_t *bits)
     for i in range(w):
         bits[i] = 0
     bits[0] = 1
-    close_over(p, bits, True)
+    close_over(p, bits, where(text, n, 0, complete))
     while at < n:
         c = <unsigned char>text[at]
         if c < 128:
@@ -370,7 +422,7 @@ cdef bint advance(const Compiled *p, const char *text, size_t n, uint64_t *bits)
                         alive = 1
         if not alive:
             return False
-        close_over(p, next_bits, False)
+        close_over(p, next_bits, where(text, n, at, complete))
         for i in range(w):
             bits[i] = next_bits[i]
     return True
@@ -390,6 +442,8 @@ cdef inline bint has_byte(const char *path, size_t n, char byte) noexcept nogil:
 
 cdef bint match_one(const Compiled *p, const char *path, size_t n) noexcept nogil:
     cdef uint64_t bits[MAX_WORDS]
+    if p.kind == NEVER:
+        return False
     if p.kind == EXACT:
         return n == p.length and memcmp(path, p.text, n) == 0
     if p.kind == PREFIX:
@@ -407,7 +461,7 @@ cdef bint match_one(const Compiled *p, const char *path, size_t n) noexcept nogi
         return False
     if p.tail_length and not ends_with(path, n, p.tail, p.tail_length):
         return False
-    return advance(p, path, n, bits) and has(bits, p.states)
+    return advance(p, path, n, True, bits) and has(bits, p.states)
 
 
 cdef bint can_match_below(const Compiled *p, const char *path, size_t n) noexcept nogil:
@@ -425,10 +479,10 @@ cdef bint can_match_below(const Compiled *p, const char *path, size_t n) noexcep
         return p.length <= n or p.text[n] == c'/'
     if p.kind == SUFFIX or p.kind == TREE_TAIL:
         return True
-    if p.kind == NAME_TAIL:
-        # the text has no slash
+    if p.kind == NAME_TAIL or p.kind == NEVER:
+        # the text of a name has no slash
         return False
-    if not advance(p, path, n, bits):
+    if not advance(p, path, n, False, bits):
         return False
     # the slash
     for i in range(p.words):
@@ -442,9 +496,10 @@ cdef bint can_match_below(const Compiled *p, const char *path, size_t n) noexcep
             elif p.state[i].kind == INNER:
                 put(copy, i)
                 put(copy, i + 1)
-    close_over(p, copy, False)
+    # what comes next is not known: assertions may hold
+    close_over(p, copy, 12)
     for i in range(p.states):
-        if has(copy, i) and p.state[i].kind != BEGIN:
+        if has(copy, i) and p.state[i].kind < BEGIN:
             return True
     return False
 
@@ -467,7 +522,7 @@ cdef void release(Compiled *p) noexcept:
     free(p.stay)
     free(p.skip_one)
     free(p.skip_two)
-    free(p.begin)
+    free(p.anchor)
 
 
 cdef int compile_literal(Compiled *p, int kind, str text) except -1:
@@ -489,6 +544,9 @@ cdef int compile_pattern(Compiled *p, str pattern) except -1:
     if kind == "suffix":
         return compile_literal(p, SUFFIX, pattern[2:])
     atoms = _atoms(text)
+    if atoms is None:
+        p.kind = NEVER
+        return 0
     lead = _run(atoms)
     if len(lead) == len(atoms):
         return compile_literal(p, EXACT, lead)
@@ -517,8 +575,8 @@ cdef int compile_pattern(Compiled *p, str pattern) except -1:
     p.stay = <uint64_t *>calloc(128 * w, sizeof(uint64_t))
     p.skip_one = <uint64_t *>calloc(w, sizeof(uint64_t))
     p.skip_two = <uint64_t *>calloc(w, sizeof(uint64_t))
-    p.begin = <uint64_t *>calloc(w, sizeof(uint64_t))
-    if not (p.state and p.span and p.step and p.stay and p.skip_one and p.skip_two and p.begin):
+    p.anchor = <uint64_t *>calloc(4 * w, sizeof(uint64_t))
+    if not (p.state and p.span and p.step and p.stay and p.skip_one and p.skip_two and p.anchor):
         raise MemoryError
     for i, (low, high) in enumerate(spans):
         p.span[i].low = low
@@ -532,14 +590,14 @@ cdef int compile_pattern(Compiled *p, str pattern) except -1:
         state.first = used
         state.count = len(own)
         used += len(own)
-        if atom_kind == BEGIN:
-            put(p.begin, i)
+        if atom_kind >= BEGIN:
+            put(p.anchor + (<int>atom_kind - BEGIN) * w, i)
         elif atom_kind == ENTRY:
             put(p.skip_one, i)
             put(p.skip_two, i)
         elif atom_kind == STAR:
             put(p.skip_one, i)
-        if atom_kind == BEGIN or atom_kind == ENTRY:
+        if atom_kind >= BEGIN or atom_kind == ENTRY:
             continue
         for c in range(128):
             if in_set(p, state, c):

@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing of the frontend: ``python tests/fuzz/guided.py TARGET [--seconds N] [--keep]``.
 
-Needs the package atheris. New inputs go to a temporary folder; ``--keep`` copies those that reached something new (and are small)
-to the seeds. A crash prints its input, also written to the working directory.
+Needs the package atheris. New inputs go to a temporary folder; ``--keep`` copies some small
+ones that reached something new to the seeds. A crash prints its input, also written to the working directory.
 """
 
 from __future__ import annotations
@@ -55,9 +55,10 @@ def main() -> int:
         if options.keep:
             folder = HERE / "seeds" / options.target
             folder.mkdir(parents=True, exist_ok=True)
-            for path in found:
-                if path.stat().st_size <= 400:
-                    shutil.copy(path, folder / hashlib.sha256(path.read_bytes()).hexdigest()[:16])
+            small = sorted((p for p in found if p.stat().st_size <= 400), key=lambda p: p.stat().st_size)
+            # some of every size
+            for path in small[:: max(1, len(small) // 25)]:
+                shutil.copy(path, folder / hashlib.sha256(path.read_bytes()).hexdigest()[:16])
     return ended.returncode
 
 

@@ -35,6 +35,8 @@ from pybuild._native.match import Matcher, clean_path, go_match
         ("^foo", "foo", False), ("^foo", "^foo", True), ("^f*", "foo", True), ("a^*", "a^x", False), ("a\\d*", "a1x", True),
         ("a\\d*", "adx", False), ("[\\]a]x*", "]xy", True), ("[[:digit:]]*", "7x", True), ("**/**/x", "x", True), ("***", "a/b", True),
         ("a/***/b", "a/x/b", True), ("**/a/**/*.o", "x/a/y/z/f.o", True), ("b*", "bé/ñ", True), ("[é]*", "éa", True), ("[à-ü]x", "éx", True),
+        ("src\\bin", "src\\bin", False), ("a\\b.*", "a.x", True), ("a\\b*", "ab", False), ("a\\Bb*", "ab", True), ("bin\\Debug", "bin/ebug", True),
+        ("a\\zb*", "ab", False), ("*a\\z", "ba", True), ("\\Aa*", "ab", True), ("x\\Query*", "xuery", False), ("\\pLx*", "éxa", True), ("[\\PL]x*", "éx", False),
         ("", "a", False), (".", "a", False), ("..", "a", False), ("*a*b*c", "xaxbxc", True), ("*a*b*c", "xaxbxcx", False),
     ],
 )  # fmt: skip
@@ -71,7 +73,26 @@ def test_the_root_is_never_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["[", "a[", "[]", "[]a]", "[^", "[a-", "[-a]", "a\\", "!", "[z-a]x", "\\e*", "\\8*", "x\0y"]
+    "pattern",
+    [
+        "[",
+        "a[",
+        "[]",
+        "[]a]",
+        "[^",
+        "[a-",
+        "[-a]",
+        "a\\",
+        "!",
+        "[z-a]x",
+        "\\e*",
+        "\\8*",
+        "\\é",
+        "\\Release",
+        "x[\\b]",
+        "\\pq",
+        "x\0y",
+    ],
 )
 def test_bad_patterns(pattern: str) -> None:
     with pytest.raises(ValueError, match="pattern"):
@@ -122,6 +143,9 @@ def test_walking_is_what_a_build_does() -> None:
         (["a", "!a/?/y"], "a/bb", False),
         (["a", "!**"], "a", True),
         (["a", "!b"], "", True),
+        (["a", "!a\\b/x"], "a", True),
+        (["a", "!a/\\bx"], "a", True),
+        (["a", "!a\\z"], "a", False),
     ],
 )
 def test_may_reinclude(patterns: list[str], directory: str, expected: bool) -> None:
