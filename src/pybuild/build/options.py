@@ -27,6 +27,8 @@ class BuildOptions:
     dockerfile: str
     dockerfile_name: str
     destinations: tuple[Reference, ...] = ()
+    #: the destinations as they were written, with a tag, for archives
+    tags: tuple[str, ...] = ()
     #: ``--build-arg``: bare names are already resolved from the environment
     build_args: dict[str, str] = field(default_factory=dict)
     target: str = ""

@@ -152,7 +152,7 @@ def write_local(
             options.tar_path,
             config,
             layers,
-            options.destinations,
+            options.tags or tuple(str(d) for d in options.destinations),
             lambda digest: open_layer(build, image, digest),
         )
         build.session.log(f"Wrote image archive to {options.tar_path}")

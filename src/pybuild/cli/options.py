@@ -101,6 +101,7 @@ def build_options(values: Values, environment: Mapping[str, str]) -> BuildOption
         dockerfile=dockerfile,
         dockerfile_name=values.text("dockerfile"),
         destinations=destinations,
+        tags=tuple(tag(text) for text in values.texts("destination")),
         build_args=build_args,
         target=next(iter(values.texts("target")), ""),
         labels=labels,
@@ -152,6 +153,11 @@ def destination(text: str) -> Reference:
     if reference.digest:
         raise UsageError(f"--destination {text}: an image is pushed to a tag, not to a digest")
     return reference
+
+
+def tag(text: str) -> str:
+    """A destination as it was written, ``:latest`` added where it has no tag."""
+    return text if ":" in text.rpartition("/")[2] else f"{text}:latest"
 
 
 def build_arguments(texts: list[str], environment: Mapping[str, str]) -> dict[str, str]:

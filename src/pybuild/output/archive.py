@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
 from pybuild.oci.descriptor import Descriptor
-from pybuild.oci.reference import Reference
 
 UNSET = "docker.io/unset-repo/unset-image-name:latest"
 
@@ -19,7 +18,7 @@ def write_archive(
     path: str,
     config: Descriptor,
     layers: Sequence[Descriptor],
-    destinations: Sequence[Reference],
+    tags: Sequence[str],
     open_blob: Callable[[str], BinaryIO],
 ) -> None:
     """Write the archive; it appears whole or not at all. ``open_blob`` opens a blob by its digest. ``OSError``."""
@@ -33,7 +32,7 @@ def write_archive(
             names = [f"{layer.digest.removeprefix('sha256:')}.tar.gz" for layer in layers]
             for name, layer in dict(zip(names, layers, strict=True)).items():
                 add_blob(archive, name, layer, open_blob)
-            manifest = [{"Config": config.digest, "RepoTags": [str(d) for d in destinations] or [UNSET], "Layers": names}]
+            manifest = [{"Config": config.digest, "RepoTags": list(tags) or [UNSET], "Layers": names}]
             data = json.dumps(manifest, separators=(",", ":")).encode()
             add(archive, "manifest.json", len(data), None, data)
         os.chmod(temporary, 0o644)

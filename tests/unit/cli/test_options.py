@@ -59,6 +59,11 @@ def test_defaults(context: pathlib.Path) -> None:
     assert found.oci_layout_path == ""
 
 
+def test_tags_are_the_destinations_as_written(context: pathlib.Path) -> None:
+    found = options("-d", "app", "-d", "localhost:5000/app", "-d", "localhost:5000/app:1")
+    assert found.tags == ("app:latest", "localhost:5000/app:latest", "localhost:5000/app:1")
+
+
 def test_a_destination_is_needed(context: pathlib.Path) -> None:
     assert refused().message == "you must provide --destination, or use --no-push"
     assert options("--no-push").no_push
