@@ -9,7 +9,7 @@ import tempfile
 import threading
 from typing import BinaryIO
 
-from pybuild.errors import DigestError, PybuildError
+from pybuild.errors import DigestError
 from pybuild.oci.descriptor import check_digest
 
 
@@ -82,11 +82,6 @@ class GrowingBlob:
             self._written += count
             self._changed.notify_all()
 
-    def restart(self) -> None:
-        """Say that the file begins anew (readers that are ahead fail)."""
-        with self._changed:
-            self._written = 0
-
     def finish(self, path: str) -> None:
         """Say that the blob is whole, verified and now at ``path``."""
         with self._changed:
@@ -117,12 +112,17 @@ class GrowingBlob:
             return self._written - position
 
     def open_reader(self) -> GrowingReader:
-        with self._changed:
-            return GrowingReader(self, open(self.path, "rb", buffering=0))
+        """A new reader from the beginning. Raises what the blob failed with."""
+        try:
+            with self._changed:
+                return GrowingReader(self, open(self.path, "rb", buffering=0))
+        except FileNotFoundError:
+            # it is just being given its final name, or it failed and is gone
+            return GrowingReader(self, open(self.wait(), "rb", buffering=0))
 
 
 class GrowingReader:
-    """Reads a growing blob from its beginning."""
+    """Reads a growing blob from its beginning. ``with`` closes it."""
 
     def __init__(self, blob: GrowingBlob, file: BinaryIO) -> None:
         self._blob = blob
@@ -141,5 +141,39 @@ class GrowingReader:
     def close(self) -> None:
         self._file.close()
 
+    def __enter__(self) -> GrowingReader:
+        return self
 
-__all__ = ["BlobStore", "GrowingBlob", "GrowingReader", "PybuildError"]
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class VerifiedReader:
+    """Reads a blob's file and compares digest and size at its end, so that a damaged store is not passed on. ``with`` closes it."""
+
+    def __init__(self, file: BinaryIO, digest: str, size: int, origin: str) -> None:
+        self._file = file
+        self._digest = digest
+        self._left = size
+        self._origin = origin
+        self._hash = hashlib.sha256()
+
+    def read(self, count: int) -> bytes:
+        """At most ``count`` bytes, ``b""`` at the end. ``DigestError`` with the last bytes when they are not the blob's."""
+        data = self._file.read(count)
+        self._hash.update(data)
+        self._left -= len(data)
+        if self._left <= 0 or not data:
+            found = f"sha256:{self._hash.hexdigest()}"
+            if self._left or found != self._digest:
+                raise DigestError(f"blob {self._digest} of {self._origin} is damaged: it has the digest {found}")
+        return data
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> VerifiedReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

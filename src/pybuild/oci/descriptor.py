@@ -25,7 +25,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 def check_digest(digest: str) -> str:
     """The digest itself; ``DigestError`` when it is no sha256 digest. What passes is safe as a file name's part."""
     if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-        raise DigestError(f"not a sha256 digest: {digest!r}")
+        raise DigestError(f"not a sha256 digest: {str(digest)[:100]!r}")
     return digest
 
 
@@ -53,13 +53,28 @@ class Descriptor:
 
 def from_json(value: Any) -> Descriptor:
     """A descriptor from a manifest; ``RegistryError`` or ``DigestError`` when it is malformed."""
-    if not isinstance(value, dict) or not isinstance(value.get("size"), int) or value["size"] < 0:
-        raise RegistryError("malformed descriptor in a manifest")
+    if not isinstance(value, dict):
+        raise RegistryError("malformed descriptor in a manifest: no JSON object")
+    size = value.get("size")
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 63:
+        raise RegistryError(f"malformed descriptor in a manifest: its size is {size!r}"[:200])
+    media_type, platform, urls = value.get("mediaType") or "", value.get("platform"), value.get("urls") or ()
+    if not isinstance(media_type, str) or not isinstance(platform, dict | None) or not isinstance(urls, list | tuple):
+        raise RegistryError("malformed descriptor in a manifest: media type, platform or urls are of the wrong kind")
     return Descriptor(
-        str(value.get("mediaType", "")),
+        media_type,
         check_digest(value.get("digest", "")),
-        value["size"],
-        {str(k): str(v) for k, v in (value.get("annotations") or {}).items()},
-        value.get("platform"),
-        tuple(str(u) for u in value.get("urls") or ()),
+        size,
+        string_map(value.get("annotations")),
+        platform,
+        tuple(str(u) for u in urls),
     )
+
+
+def string_map(value: Any) -> dict[str, str]:
+    """Annotations; ``RegistryError`` when they are no JSON object."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise RegistryError("malformed annotations in a manifest")
+    return {str(k): str(v) for k, v in value.items()}

@@ -72,24 +72,35 @@ def host_platform() -> Platform:
 
 
 def of_json(value: dict[str, Any]) -> Platform:
-    """The platform in a descriptor or a config."""
+    """The platform in a descriptor or a config; one that is left out is ``linux/amd64``, as everywhere."""
+    if not value:
+        return Platform("linux", "amd64")
     return normalise(
         str(value.get("os", "")), str(value.get("architecture", "")), str(value.get("variant") or ""), str(value.get("os.version") or "")
     )
 
 
+def is_attestation(descriptor: Descriptor) -> bool:
+    """Whether an entry of an index is about another entry (BuildKit's provenance and SBOM), not an image to run."""
+    kind = descriptor.annotations.get("vnd.docker.reference.type", "")
+    return kind == "attestation-manifest" or (descriptor.platform or {}).get("os") == "unknown"
+
+
 def select(descriptors: Iterable[Descriptor], wanted: Platform) -> Descriptor | None:
-    """The entry of an index for a platform: exact first, then for arm a lesser variant; attestations never."""
-    candidates = [
-        (of_json(d.platform or {}), d)
-        for d in descriptors
-        if (d.annotations.get("vnd.docker.reference.type") != "attestation-manifest") and (d.platform or {}).get("os") != "unknown"
+    """The entry of an index for a platform, ``None`` when there is none; attestations never.
+
+    Exact first. Then, for a variant (``arm/v7``), the nearest lesser one that the processor runs too; without a variant, whatever
+    the index has for the architecture."""
+    candidates = [(of_json(d.platform or {}), d) for d in descriptors if not is_attestation(d)]
+    same = [
+        (p, d)
+        for p, d in candidates
+        if (p.os, p.architecture) == (wanted.os, wanted.architecture) and (not wanted.os_version or p.os_version == wanted.os_version)
     ]
-    same = [(p, d) for p, d in candidates if (p.os, p.architecture) == (wanted.os, wanted.architecture)]
     for p, d in same:
-        if p.variant == wanted.variant and (not wanted.os_version or p.os_version == wanted.os_version):
+        if p.variant == wanted.variant:
             return d
-    lesser = [(p, d) for p, d in same if not wanted.variant or p.variant < wanted.variant]
-    if wanted.architecture in ("arm", "amd64", "arm64") and lesser:
-        return max(lesser, key=lambda item: item[0].variant)[1] if wanted.variant else lesser[0][1]
-    return None
+    if not wanted.variant:
+        return same[0][1] if same else None
+    lesser = [(p, d) for p, d in same if p.variant < wanted.variant]
+    return max(lesser, key=lambda item: item[0].variant)[1] if lesser else None

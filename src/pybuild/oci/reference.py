@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pybuild.errors import ReferenceError_
 
 DEFAULT_REGISTRY = "index.docker.io"
+#: of a host, a repository (255 characters at most, both together) and a tag (128)
+NAME_LIMIT = 255 + 1 + 128
 _DOCKER_HUB = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -17,12 +19,15 @@ _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9]
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """``registry`` is a host with optional port, ``repository`` a path in it; ``tag`` or ``digest`` may be empty."""
+    """``registry`` is a host with optional port, ``repository`` a path in it; ``tag`` or ``digest`` may be empty.
+
+    ``typed`` is what the user wrote; it takes no part in comparisons."""
 
     registry: str
     repository: str
     tag: str = ""
     digest: str = ""
+    typed: str = field(default="", compare=False)
 
     @property
     def name(self) -> str:
@@ -34,6 +39,14 @@ class Reference:
         """What to ask a registry for: the digest where there is one, else the tag."""
         return self.digest or self.tag
 
+    @property
+    def familiar(self) -> str:
+        """As the user typed it, with ``:latest`` where no tag or digest was: what archives and ``Pushing image to`` lines show."""
+        if not self.typed:
+            return str(self)
+        bare = not self.digest and ":" not in self.typed.rpartition("/")[2]
+        return f"{self.typed}:{self.tag}" if bare else self.typed
+
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag else ""
         return f"{self.name}{tag}{f'@{self.digest}' if self.digest else ''}"
@@ -44,6 +57,8 @@ def parse_reference(text: str) -> Reference:
     rest, at, digest = text.strip().partition("@")
     if at and not _DIGEST.fullmatch(digest):
         raise ReferenceError_(f"could not parse reference: {text!r}: {digest!r} is no sha256 digest")
+    if len(rest) > NAME_LIMIT:
+        raise ReferenceError_(f"could not parse reference: {rest[:60]!r}…: it is longer than {NAME_LIMIT} characters")
     host, slash, path = rest.partition("/")
     if not slash or not (host == "localhost" or any(c in host for c in ".:[")):
         host, path = DEFAULT_REGISTRY, rest
@@ -61,4 +76,4 @@ def parse_reference(text: str) -> Reference:
     if not _REPOSITORY.fullmatch(name):
         lower = " (it must be lower-case)" if name != name.lower() else ""
         raise ReferenceError_(f"could not parse reference: {text!r}: {name!r} is no repository name{lower}")
-    return Reference(host, name, tag, digest)
+    return Reference(host, name, tag, digest, typed=text.strip())

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import tarfile
-import tempfile
 from collections.abc import Callable, Sequence
-from typing import BinaryIO
+from typing import Any, cast
 
-from pybuild.oci.descriptor import Descriptor
+from pybuild.oci.descriptor import Descriptor, check_digest
+from pybuild.oci.layout import Readable
+from pybuild.output.files import whole_file
 
 UNSET = "docker.io/unset-repo/unset-image-name:latest"
+PIECE = 1 << 20
 
 
 def write_archive(
@@ -19,38 +22,27 @@ def write_archive(
     config: Descriptor,
     layers: Sequence[Descriptor],
     tags: Sequence[str],
-    open_blob: Callable[[str], BinaryIO],
+    open_blob: Callable[[str], Readable],
 ) -> None:
-    """Write the archive; it appears whole or not at all. ``open_blob`` opens a blob by its digest. ``OSError``."""
-    path = os.path.abspath(path)
-    directory = os.path.dirname(path)
-    os.makedirs(directory, exist_ok=True)
-    fd, temporary = tempfile.mkstemp(dir=directory, prefix=f".{os.path.basename(path)}.")
-    try:
-        with os.fdopen(fd, "wb") as out, tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            add_blob(archive, config.digest, config, open_blob)
-            names = [f"{layer.digest.removeprefix('sha256:')}.tar.gz" for layer in layers]
+    """Write the archive; it appears whole or not at all. ``open_blob`` opens a blob by its digest. ``tags`` are written as
+    they are. Entries have the time 0: the same image gives the same bytes. ``OSError``."""
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    with whole_file(path) as out:
+        # a stream ("w|") is never sought in, so that a pipe will do
+        with cast(Any, tarfile.open)(fileobj=out, mode="w|", bufsize=PIECE, format=tarfile.PAX_FORMAT, copybufsize=PIECE) as archive:
+            add(archive, config.digest, config.size, open_blob(config.digest))
+            names = [f"{check_digest(layer.digest).removeprefix('sha256:')}.tar.gz" for layer in layers]
             for name, layer in dict(zip(names, layers, strict=True)).items():
-                add_blob(archive, name, layer, open_blob)
-            manifest = [{"Config": config.digest, "RepoTags": list(tags) or [UNSET], "Layers": names}]
+                add(archive, name, layer.size, open_blob(layer.digest))
+            manifest = [{"Config": config.digest, "RepoTags": list(dict.fromkeys(tags)) or [UNSET], "Layers": names}]
             data = json.dumps(manifest, separators=(",", ":")).encode()
-            add(archive, "manifest.json", len(data), None, data)
-        os.chmod(temporary, 0o644)
-        os.rename(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+            add(archive, "manifest.json", len(data), io.BytesIO(data))
 
 
-def add_blob(archive: tarfile.TarFile, name: str, descriptor: Descriptor, open_blob: Callable[[str], BinaryIO]) -> None:
-    with open_blob(descriptor.digest) as f:
-        add(archive, name, descriptor.size, f, b"")
-
-
-def add(archive: tarfile.TarFile, name: str, size: int, source: BinaryIO | None, data: bytes) -> None:
-    import io
-
+def add(archive: tarfile.TarFile, name: str, size: int, source: Readable) -> None:
+    """An entry with the bytes of ``source``, which is closed; ``OSError`` when they are fewer than ``size``."""
     info = tarfile.TarInfo(name)
     info.size = size
     info.mode = 0o644
-    archive.addfile(info, source or io.BytesIO(data))
+    with source:
+        archive.addfile(info, cast(Any, source))

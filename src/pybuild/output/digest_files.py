@@ -2,47 +2,58 @@
 
 from __future__ import annotations
 
+import json
 import os
-import tempfile
 from collections.abc import Sequence
 
+from pybuild.errors import OutputError
 from pybuild.oci.reference import Reference
+from pybuild.output.files import whole_file
+
+PUT_TIMEOUT = 60.0
 
 
 def write_digest_file(path: str, digest: str) -> None:
-    """The manifest's digest, without a newline. ``OSError``."""
-    write_text(path, digest)
+    """The manifest's digest, without a newline. A value that begins with ``https://`` is sent there by PUT. ``OSError``, ``OutputError``."""
+    if path.startswith("https://"):
+        put_digest(path, digest)
+    else:
+        write_text(path, digest)
+
+
+def put_digest(url: str, digest: str) -> None:
+    """``OutputError`` when the server does not take it. The URL may carry a secret: only its host is told."""
+    from urllib.parse import urlsplit
+
+    import httpx
+
+    host = urlsplit(url).hostname
+    try:
+        response = httpx.put(url, content=digest.encode(), headers={"Content-Type": "text/plain"}, timeout=PUT_TIMEOUT)
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as e:
+        raise OutputError(f"cannot send the digest to {host}: {type(e).__name__}") from None
+    if response.status_code >= 400:
+        raise OutputError(f"cannot send the digest to {host}: it answered with status {response.status_code}")
 
 
 def write_image_name_files(name_path: str, tag_path: str, destinations: Sequence[Reference], digest: str) -> None:
-    """``registry/repository@digest`` and ``registry/repository:tag@digest``, a line for each destination; an empty path is skipped."""
+    """``registry/repository@digest`` and ``registry/repository:tag@digest``, a line for each destination; an empty path is skipped.
+
+    When both are asked for, kaniko writes the tag into both files, and scripts have come to read it there: so it is here. ``OSError``."""
+    with_tag = "".join(f"{d.name}{f':{d.tag}' if d.tag else ''}@{digest}\n" for d in destinations)
     if name_path:
-        write_text(name_path, "".join(f"{d.name}@{digest}\n" for d in destinations))
+        write_text(name_path, with_tag if tag_path else "".join(f"{d.name}@{digest}\n" for d in destinations))
     if tag_path:
-        write_text(tag_path, "".join(f"{d.name}:{d.tag}@{digest}\n" for d in destinations))
+        write_text(tag_path, with_tag)
+
+
+def write_builder_output(directory: str, destinations: Sequence[Reference], digest: str) -> None:
+    """``DIRECTORY/images`` (``$BUILDER_OUTPUT``): a JSON line for each destination that was pushed. ``OSError``."""
+    lines = [json.dumps({"name": d.familiar, "digest": digest}, separators=(",", ":")) + "\n" for d in destinations]
+    write_text(os.path.join(directory, "images"), "".join(lines))
 
 
 def write_text(path: str, text: str) -> None:
-    """Write a file whole or not at all; a device or pipe (``/dev/termination-log``) is written to as it is."""
-    directory = os.path.dirname(os.path.abspath(path))
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    if os.path.lexists(path) and not os.path.isfile(path):
-        with open(path, "w") as f:
-            f.write(text)
-        return
-    fd, temporary = tempfile.mkstemp(dir=directory, prefix=f".{os.path.basename(path)}.")
-    try:
-        with os.fdopen(fd, "w") as f:
-            f.write(text)
-        os.chmod(temporary, 0o644)
-        try:
-            os.rename(temporary, path)
-        except OSError:
-            # a file that is mounted on its own (a pod's termination log) cannot be replaced
-            with open(path, "w") as f:
-                f.write(text)
-            os.unlink(temporary)
-    except BaseException:
-        if os.path.lexists(temporary):
-            os.unlink(temporary)
-        raise
+    """Write a file whole or not at all; a device or pipe is written to as it is. ``OSError``."""
+    with whole_file(path) as f:
+        f.write(text.encode())
