@@ -24,10 +24,10 @@ from pybuild.build.scope import StageScope
 from pybuild.build.session import Session
 from pybuild.build.stage import FinishedImage, Stage, extract_tree, prepare_config
 from pybuild.build.tree import Root
-from pybuild.dockerfile.ignore import read_ignore
+from pybuild.dockerfile.ignore import ignore_matcher
 from pybuild.dockerfile.instructions import Dockerfile, Instruction, Run
 from pybuild.dockerfile.parser import parse, parse_trigger
-from pybuild.errors import ContextError, DockerfileError, PybuildError, StorageError
+from pybuild.errors import ContextError, PybuildError, StorageError
 from pybuild.events import Emit, Log, Span
 from pybuild.layer.types import Layer
 from pybuild.oci.blobs import BlobStore
@@ -63,13 +63,7 @@ def ignore_rules(options: BuildOptions) -> Matcher | None:
             continue
         except OSError as e:
             raise ContextError(f"cannot read {path}: {e.strerror}") from None
-        from pybuild._native.match import Matcher
-
-        try:
-            patterns = read_ignore(data)
-            return Matcher(patterns) if patterns else None
-        except ValueError as e:
-            raise DockerfileError(f"{path}: {e}") from None
+        return ignore_matcher(data, path)
     return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from pybuild.build.effects import shell_of
 from pybuild.build.mounts import resolve_mounts
 from pybuild.build.session import Session
 from pybuild.build.tree import Root, names
+from pybuild.dockerfile.heredocs import try_mark
 from pybuild.dockerfile.instructions import Heredoc, Run
 from pybuild.errors import DockerfileError, IsolationError, RunError
 from pybuild.events import Span, StepOutput
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pybuild._native.index import Index
     from pybuild.build.stage import Stage
 
-_LONE_HEREDOC = re.compile(r"""^\s*\d*<<-?\s*(?P<quote>["']?)[^\s"'<>|;&]+(?P=quote)\s*$""")
 SCRIPT_DIRECTORY = "/dev/pipes/"
 
 
@@ -40,7 +39,7 @@ def command_of(shell: Sequence[str], instruction: Run) -> tuple[tuple[str, ...],
     script: RunMount | None = None
     if instruction.heredocs:
         first = instruction.heredocs[0]
-        if len(instruction.heredocs) == 1 and _LONE_HEREDOC.match(text):
+        if len(instruction.heredocs) == 1 and try_mark(text) is not None:
             text = first.content
             if text.startswith("#!"):
                 target = SCRIPT_DIRECTORY + first.name
@@ -54,8 +53,8 @@ def command_of(shell: Sequence[str], instruction: Run) -> tuple[tuple[str, ...],
 
 
 def rejoin(heredoc: Heredoc) -> str:
-    """A here-document's body and end mark, as the shell has to read them."""
-    return f"{heredoc.content}{heredoc.name}"
+    """A here-document's body as written, and its end mark, as the shell has to read them."""
+    return f"{heredoc.raw or heredoc.content}{heredoc.name}"
 
 
 def run_step(stage: Stage, instruction: Run, step: int) -> None:

@@ -24,6 +24,7 @@ from pybuild.build.plan import PlannedStage
 from pybuild.build.scope import DEFAULT_PATH, StageScope
 from pybuild.build.session import Session
 from pybuild.build.tree import KEPT_FILES, Root, Tree
+from pybuild.dockerfile.checks import undefined_variables
 from pybuild.dockerfile.expand import expand_instruction
 from pybuild.dockerfile.instructions import (
     Add,
@@ -81,6 +82,8 @@ class Stage:
     upload: bool = False
     built: list[BuiltLayer] = field(default_factory=list)
     new_history: list[dict[str, Any]] = field(default_factory=list)
+    #: ARGs that were declared, also those without a value
+    named_args: set[str] = field(default_factory=set)
     _tree: Tree | None = None
     _before: Any = None
     _collected: EntryList | None = None
@@ -134,6 +137,7 @@ class Stage:
         """Begin with the layers and the history of the stage this one is FROM."""
         self.built = list(parent.built)
         self.new_history = list(parent.new_history)
+        self.named_args = set(parent.named_args)
 
     # --- layers -----------------------------------------------------------------------------------------------------
 
@@ -223,11 +227,15 @@ class Stage:
 
     def execute_one(self, raw: Instruction, step: int) -> None:
         """One instruction: expand it, then do what it says."""
+        if self.planned.base.kind != "scratch":
+            for warning in undefined_variables(raw, self.scope.env, self.named_args, escape=self.scope.scope.escape):
+                self.session.warn(f"{warning.rule}: {warning.message} ({warning.place})")
         instruction = expand_instruction(raw, self.scope.env, escape=self.scope.scope.escape)
         self.session.log(raw.text)
         match instruction:
             case Arg():
                 self.scope.declare(instruction)
+                self.named_args.update(p.key for p in instruction.pairs)
                 self.record(raw.text, layer=False)
             case Run():
                 from pybuild.build.run_step import run_step
