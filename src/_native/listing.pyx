@@ -8,7 +8,8 @@ from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcmp, memcpy, memset
 
 from pybuild._native.entries cimport Entry, EntryList
-from pybuild._native.index cimport MISSING, PATH_LIMIT, ROOT, Attributes, Index, Inode, Node
+from pybuild._native.index cimport Index
+from pybuild._native.tree cimport MISSING, PATH_LIMIT, ROOT, Attributes, Inode, Node
 
 from pybuild._native.index import TYPES
 

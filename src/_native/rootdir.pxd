@@ -3,7 +3,8 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from posix.stat cimport struct_stat
 
-from pybuild._native.index cimport Attributes, Index
+from pybuild._native.index cimport Index
+from pybuild._native.tree cimport Attributes
 
 cdef struct Slot:
     char *path

@@ -10,7 +10,11 @@ from posix.stat cimport fchmod, struct_stat
 from posix.time cimport timespec
 from posix.unistd cimport close, getegid, geteuid
 
-from pybuild._native.index cimport NOT_ON_DISK, OWNER_ELSEWHERE, PATH_LIMIT, ROOT, XATTRS_ELSEWHERE, Attributes, Index, Inode, Node
+from pybuild._native.index cimport Index
+from pybuild._native.tree cimport (
+    NOT_ON_DISK, OWNER_ELSEWHERE, PATH_LIMIT, ROOT, XATTRS_ELSEWHERE,
+    Attributes, Inode, Node,
+)
 
 cdef extern from "disk_ops.h" nogil:
     int O_RDONLY, O_DIRECTORY, O_PATH, O_NONBLOCK, AT_SYMLINK_NOFOLLOW, AT_FDCWD

@@ -1,7 +1,7 @@
 # A tar stream as it comes: headers read, names cleaned, data handed on. What is done with the entries is for subclasses.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from pybuild._native.index cimport Attributes
+from pybuild._native.tree cimport Attributes
 
 cdef extern from "tar_header.h" nogil:
     ctypedef struct PaxFields:

@@ -7,7 +7,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-from pybuild._native.index cimport PATH_LIMIT, Attributes, xattr_wanted
+from pybuild._native.index cimport xattr_wanted
+from pybuild._native.tree cimport PATH_LIMIT, Attributes
 
 cdef extern from "tar_header.h" nogil:
     enum: PAX_PATH, PAX_LINK, PAX_SIZE, PAX_UID, PAX_GID, PAX_MTIME, TAR_META_LIMIT

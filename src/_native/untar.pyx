@@ -10,9 +10,10 @@ from libc.string cimport memcmp, memcpy, memmove, strlen
 from posix.stat cimport S_IFBLK, S_IFCHR, S_IFIFO
 from posix.unistd cimport close
 
-from pybuild._native.index cimport (
+from pybuild._native.index cimport Index
+from pybuild._native.tree cimport (
     MISSING, NOT_ON_DISK, PATH_LIMIT, ROOT, TOO_MANY_LINKS,
-    Attributes, DigestState, Index, Inode, digest_final, digest_init, digest_update,
+    Attributes, DigestState, Inode, digest_final, digest_init, digest_update,
 )
 from pybuild._native.rootdir cimport RootDir
 from pybuild._native.tarstream cimport DONE, FAILED, FINE, NO_MEMORY, TarStream
