@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from pybuild.build.history import timestamp
 from pybuild.build.result import BuildResult, LayerSummary
@@ -17,6 +18,7 @@ from pybuild.oci.manifest import manifest_bytes
 if TYPE_CHECKING:
     from pybuild.build.orchestrate import Build
     from pybuild.build.stage import FinishedImage
+    from pybuild.oci.layout import Readable
     from pybuild.oci.reference import Reference
 
 PERMISSION_ADVICE = (
@@ -123,14 +125,14 @@ async def fetch_missing(build: Build, image: FinishedImage) -> None:
             await build.loop.run_in_executor(build.executor, blob.wait)
 
 
-def open_layer(build: Build, image: FinishedImage, digest: str) -> BinaryIO:
-    """A blob of the image, from the build's store or the base's layout."""
-    from pybuild.oci.layout import open_blob
+def open_layer(build: Build, image: FinishedImage, digest: str) -> Readable:
+    """A blob of the image, from the build's store or, verified while it is read, from the base's layout."""
+    from pybuild.oci.layout import open_verified
 
     if not build.session.blobs.has(digest) and image.base is not None and image.base.layout:
         for layer in image.base.image.layers:
             if layer.digest == digest:
-                return open_blob(image.base.layout, layer)
+                return open_verified(image.base.layout, layer)
     return build.session.blobs.open(digest)
 
 
@@ -183,8 +185,9 @@ async def push(
                 await build.loop.run_in_executor(build.executor, growing.wait)
         await registries.upload_blob(destination, descriptor, lambda: open_layer(build, image, descriptor.digest))
 
+    digest = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
     for destination in destinations:
-        session.log(f"Pushing image to {destination}")
+        session.log(f"Pushing image to {destination.familiar}")
         try:
             await asyncio.gather(*(put(destination, d) for d in (config, *layers)))
             await build.registries().put_manifest(destination, manifest, image.media_types.manifest)
@@ -192,4 +195,9 @@ async def push(
             e.args = (f"failed to push to destination {destination}: {e.message}",)
             e.message = str(e.args[0])
             raise
-        session.log(f"Pushed {destination.registry}/{destination.repository}@sha256:{hashlib.sha256(manifest).hexdigest()}")
+        session.log(f"Pushed {destination.name}@{digest}")
+    if os.environ.get("BUILDER_OUTPUT"):
+        from pybuild.output.digest_files import write_builder_output
+
+        with output_errors():
+            write_builder_output(os.environ["BUILDER_OUTPUT"], destinations, digest)

@@ -10,7 +10,8 @@ from pybuild.errors import ReferenceError_
 DEFAULT_REGISTRY = "index.docker.io"
 #: of a host, a repository (255 characters at most, both together) and a tag (128)
 NAME_LIMIT = 255 + 1 + 128
-_DOCKER_HUB = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
+#: the names that Docker Hub goes by
+HUB_ALIASES = ("index.docker.io", "docker.io", "registry-1.docker.io")
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -69,7 +70,7 @@ def parse_reference(text: str) -> Reference:
         name, tag = path, "" if digest else "latest"
     elif not _TAG.fullmatch(tag):
         raise ReferenceError_(f"could not parse reference: {text!r}: {tag!r} is no tag")
-    if host in _DOCKER_HUB:
+    if host in HUB_ALIASES:
         host = DEFAULT_REGISTRY
         if "/" not in name and name:
             name = f"library/{name}"

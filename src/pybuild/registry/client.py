@@ -7,30 +7,44 @@ import contextlib
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, BinaryIO, TypeVar
+from typing import Literal, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
 
-from pybuild.errors import DigestError, NotFoundError, PybuildError, RegistryError
+from pybuild.errors import AuthError, DigestError, NotFoundError, PybuildError, RegistryError
 from pybuild.events import Emit, Log, Progress, Span
 from pybuild.oci.blobs import BlobStore, GrowingBlob
 from pybuild.oci.descriptor import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor, check_digest
 from pybuild.oci.image import Image, make_image
+from pybuild.oci.layout import Readable
 from pybuild.oci.manifest import MANIFEST_LIMIT, Index, parse_manifest
-from pybuild.oci.platform import Platform, select
-from pybuild.oci.reference import Reference
+from pybuild.oci.platform import Platform, is_attestation, of_json, select
+from pybuild.oci.reference import HUB_ALIASES, Reference
 from pybuild.registry.credentials import CredentialStore
+from pybuild.registry.download import Download
 from pybuild.registry.options import RegistryOptions
-from pybuild.registry.transport import ATTEMPTS, RETRY_STATUS, Transport, closing, expect, pause, translate
+from pybuild.registry.protocol import blob_path, manifest_path, pull_scope, push_scope, uploads_path
+from pybuild.registry.retries import pause
+from pybuild.registry.tls import verifies
+from pybuild.registry.transport import Transport, closing, expect, is_private, translate
+from pybuild.registry.upload import Upload
 
 T = TypeVar("T")
-PIECE = 1 << 20
 CLOSE_SECONDS = 2.0
+REQUESTS = 16
+NESTED = 4
 ACCEPT = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST))
+#: what registries say of a tag that must not be moved: Artifact Registry, ECR before and since 2025
+IMMUTABLE = (
+    "the repository has enabled tag immutability",
+    "cannot be overwritten because the repository is immutable",
+    "cannot be overwritten because the tag is immutable",
+)
 
 
 class Stopped(Exception):
@@ -38,17 +52,29 @@ class Stopped(Exception):
 
 
 class Registries:
-    """Connections to the registries of one build. ``close`` ends them and everything under way."""
+    """Connections to the registries of one build. ``close`` ends them and everything under way; ``async with`` does so too."""
 
-    def __init__(self, options: RegistryOptions | None, emit: Emit) -> None:
+    def __init__(self, options: RegistryOptions | None, emit: Emit, env: Mapping[str, str] = os.environ) -> None:
         self._options = options or RegistryOptions()
         self._emit = emit
-        self._credentials = CredentialStore(os.environ)
-        self._transports: dict[tuple[str, bool], Transport] = {}
+        self._env = env
+        self._credentials = CredentialStore(env)
+        self._transports: dict[tuple[str, bool, bool], Transport] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(32, "registry")
-        self._transfers = threading.Semaphore(self._options.transfers)
+        # three pools: a download that an upload waits for must not wait for that upload
+        self._requests = ThreadPoolExecutor(REQUESTS, "registry")
+        self._downloads = ThreadPoolExecutor(self._options.transfers, "download")
+        self._uploads = ThreadPoolExecutor(self._options.transfers, "upload")
+        self._answered: dict[tuple[str, str], Reference] = {}
+        self._present: dict[tuple[str, str, str], bool] = {}
+        self._uploading: dict[tuple[str, str, str], threading.Lock] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def close(self) -> None:
         """End everything: transfers under way are broken off. A thread that waits for a connection to be made is not waited for."""
@@ -57,25 +83,37 @@ class Registries:
             transports = list(self._transports.values())
         for transport in transports:
             transport.break_off()
-        ending = threading.Thread(target=self._pool.shutdown, kwargs={"wait": True, "cancel_futures": True}, daemon=True)
+
+        def end() -> None:
+            for pool in (self._requests, self._downloads, self._uploads):
+                pool.shutdown(wait=True, cancel_futures=True)
+
+        ending = threading.Thread(target=end, daemon=True)
         ending.start()
         await asyncio.to_thread(ending.join, CLOSE_SECONDS)
         for transport in transports:
             transport.close()
 
     def _wait(self, seconds: float) -> None:
-        if self._stop.wait(seconds):
+        if self._stop.wait(seconds) if seconds else self._stop.is_set():
             raise Stopped("the build was cancelled")
 
     def _transport(self, host: str, *, push: bool) -> Transport:
+        options = self._options
+        plain = host in options.insecure_registries or (options.insecure if push else options.insecure_pull) or is_private(host)
+        key = (host, plain, verifies(options, host, push=push))
         with self._lock:
-            found = self._transports.get((host, push))
+            found = self._transports.get(key)
             if found is None:
-                found = self._transports[host, push] = Transport(host, self._options, self._credentials, push=push, wait=self._wait)
+                if self._stop.is_set():
+                    raise Stopped("the build was cancelled")
+                found = self._transports[key] = Transport(
+                    host, options, self._credentials, plain=plain, verify=key[2], wait=self._wait, env=self._env
+                )
             return found
 
-    async def _run(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+    async def _run(self, call: Callable[[], T], pool: ThreadPoolExecutor | None = None) -> T:
+        return await asyncio.get_running_loop().run_in_executor(pool or self._requests, call)
 
     # --- pull ---------------------------------------------------------------------------------------------------------
 
@@ -86,14 +124,19 @@ class Registries:
         return await self._run(lambda: self._resolve(reference, platform))
 
     def candidates(self, reference: Reference) -> list[Reference]:
-        """Where a reference can be pulled from, in order: the places its registry is mapped to, then itself."""
+        """Where a reference can be pulled from, in order: the places its registry is mapped to, then itself. Once one has answered,
+        that one is first."""
         found = []
-        for place in self._options.maps.get(reference.registry, ()):
-            host, _, prefix = place.partition("/")
+        names = HUB_ALIASES if reference.registry in HUB_ALIASES else (reference.registry,)
+        for place in dict.fromkeys(p for name in names for p in self._options.maps.get(name, ())):
+            host, _, prefix = place.strip("/").partition("/")
             repository = f"{prefix}/{reference.repository}" if prefix else reference.repository
             found.append(Reference(host, repository, reference.tag, reference.digest))
         if not (found and self._options.skip_default_fallback):
             found.append(reference)
+        answered = self._answered.get((reference.registry, reference.repository))
+        if answered is not None:
+            found.sort(key=lambda r: (r.registry, r.repository) != (answered.registry, answered.repository))
         return found
 
     def _resolve(self, reference: Reference, platform: Platform) -> Image:
@@ -101,12 +144,16 @@ class Registries:
         for number, candidate in enumerate(candidates, 1):
             for attempt in range(self._options.download_retries + 1):
                 try:
-                    return self._resolve_at(candidate, platform)
-                except RegistryError as e:
-                    if attempt < self._options.download_retries and not isinstance(e, NotFoundError):
-                        self._wait(pause(attempt))
+                    found = self._resolve_at(candidate, platform)
+                    self._answered[reference.registry, reference.repository] = candidate
+                    return found
+                except (RegistryError, DigestError) as e:
+                    if attempt < self._options.download_retries and not isinstance(e, NotFoundError | AuthError):
+                        self._wait(pause(attempt, self._options.backoff))
                         continue
                     if number == len(candidates):
+                        if len(candidates) > 1 and self._options.skip_default_fallback:
+                            e.hint = e.hint or f"image not found on any configured mapped registries for {reference}"
                         raise
                     self._emit(
                         Log(
@@ -119,41 +166,46 @@ class Registries:
         raise NotFoundError(f"image {reference} was found nowhere")
 
     def _resolve_at(self, reference: Reference, platform: Platform) -> Image:
-        data, media_type = self._manifest(reference, reference.identifier)
+        data, media_type = self._small(reference, manifest_path(reference, reference.identifier), f"image {reference}")
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
         if reference.digest and digest != reference.digest:
             raise DigestError(f"registry {reference.registry} answered {reference} with a manifest of digest {digest}")
-        for _ in range(4):
+        for _ in range(NESTED):
             parsed = parse_manifest(data, media_type)
             if not isinstance(parsed, Index):
-                config = self._small_blob(reference, parsed.config)
+                config, _ = self._small(
+                    reference, blob_path(reference, parsed.config.digest), f"the config of {reference}", wanted=parsed.config
+                )
                 return make_image(digest, data, parsed, config)
             chosen = select(parsed.manifests, platform)
             if chosen is None:
-                have = ", ".join(sorted({f"{(m.platform or {}).get('os')}/{(m.platform or {}).get('architecture')}" for m in parsed.manifests}))
-                raise NotFoundError(f"image {reference} has no manifest for {platform}", hint=f"it has: {have}")
-            data, media_type = self._manifest(reference, chosen.digest)
-            digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-            if digest != chosen.digest:
-                raise DigestError(f"registry {reference.registry} answered {reference.name}@{chosen.digest} with a manifest of digest {digest}")
+                have = sorted({str(of_json(m.platform or {})) for m in parsed.manifests if not is_attestation(m)})
+                raise NotFoundError(f"no child with platform {platform} in index {reference}", hint=f"it has: {', '.join(have)}")
+            what = f"manifest {chosen.digest} of {reference}"
+            data, media_type = self._small(reference, manifest_path(reference, chosen.digest), what, wanted=chosen)
+            digest = chosen.digest
         raise RegistryError(f"the indexes of {reference} are nested too deeply")
 
-    def _manifest(self, reference: Reference, identifier: str) -> tuple[bytes, str]:
+    def _small(self, reference: Reference, path: str, what: str, wanted: Descriptor | None = None) -> tuple[bytes, str]:
+        """A manifest or config with its Content-Type, verified when its descriptor is ``wanted``. Tried again when it breaks off or
+        arrives damaged."""
         transport = self._transport(reference.registry, push=False)
-        path = f"/v2/{reference.repository}/manifests/{quote(identifier, safe=':')}"
-        response = transport.request("GET", path, scope=pull_scope(reference), headers={"Accept": ACCEPT}, stream=True)
-        with closing(expect(response, (200,), f"image {reference}", reference.registry)):
-            return read_limited(response, MANIFEST_LIMIT, f"the manifest of {reference}"), response.headers.get("Content-Type", "")
-
-    def _small_blob(self, reference: Reference, descriptor: Descriptor) -> bytes:
-        transport = self._transport(reference.registry, push=False)
-        response = transport.request("GET", blob_path(reference, descriptor.digest), scope=pull_scope(reference), stream=True)
-        with closing(expect(response, (200,), f"blob {descriptor.digest} of {reference}", reference.registry)):
-            data = read_limited(response, MANIFEST_LIMIT, f"the config of {reference}")
-        found = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        if found != descriptor.digest or len(data) != descriptor.size:
-            raise DigestError(f"blob {descriptor.digest} of {reference} arrived with digest {found} and {len(data)} bytes")
-        return data
+        for attempt in range(self._options.attempts):
+            last = attempt == self._options.attempts - 1
+            response = transport.request("GET", path, scope=pull_scope(reference), headers={"Accept": ACCEPT}, stream=True)
+            try:
+                with closing(expect(response, (200,), what, reference.registry)):
+                    data = read_limited(response, MANIFEST_LIMIT, what)
+                check_bytes(data, what, wanted)
+                return data, response.headers.get("Content-Type", "")
+            except httpx.TransportError as e:
+                if last:
+                    raise translate(e, reference.registry) from None
+            except DigestError:
+                if last:
+                    raise
+            self._wait(pause(attempt, self._options.backoff))
+        raise RegistryError(f"{what} was not asked for")
 
     def download(self, reference: Reference, descriptor: Descriptor, blobs: BlobStore) -> GrowingBlob:
         """Begin to fetch a blob into the store; readers of the result follow it while it arrives.
@@ -162,86 +214,43 @@ class Registries:
         are wrong, readers get ``RegistryError`` or ``DigestError`` and nothing stays in the store."""
         fd, temporary = blobs.temp()
         growing = GrowingBlob(temporary, descriptor.size)
+        name = descriptor.digest[7:19]
+
+        def arrived(count: int) -> None:
+            growing.advance(count)
+            self._emit(Progress("download", name, growing.written, descriptor.size))
 
         def work() -> None:
+            begin = time.monotonic()
             try:
-                with os.fdopen(fd, "wb", buffering=0) as out, self._transfers:
-                    self._fetch(reference, descriptor, out, growing)
+                with os.fdopen(fd, "wb", buffering=0) as out:
+                    self._wait(0)
+                    Download(
+                        self.candidates(reference),
+                        descriptor,
+                        self._options,
+                        transport=lambda r: self._transport(r.registry, push=False),
+                        wait=self._wait,
+                        arrived=arrived,
+                    ).into(out)
                 growing.finish(blobs.commit(temporary, descriptor.digest))
+                self._emit(Span("download", name, begin, time.monotonic(), descriptor.size))
             except BaseException as e:
                 with contextlib.suppress(OSError):
                     os.unlink(temporary)
-                growing.fail(RegistryError("the download was cancelled") if isinstance(e, Stopped) else e)
+                growing.fail(RegistryError("the download was cancelled") if isinstance(e, Stopped) or self._stop.is_set() else e)
+
+        def cancelled() -> None:
+            os.close(fd)
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            growing.fail(RegistryError("the download was cancelled"))
 
         try:
-            self._pool.submit(work)
+            self._downloads.submit(work).add_done_callback(lambda future: cancelled() if future.cancelled() else None)
         except RuntimeError:
-            os.close(fd)
-            os.unlink(temporary)
-            growing.fail(RegistryError("the download was cancelled"))
+            cancelled()
         return growing
-
-    def _fetch(self, reference: Reference, descriptor: Descriptor, out: BinaryIO, growing: GrowingBlob) -> None:
-        import time
-
-        begin = time.monotonic()
-        digest = hashlib.sha256()
-        done = 0
-        failures = 0
-        candidates = self.candidates(reference)
-        while done < descriptor.size or descriptor.size == 0:
-            before = done
-            try:
-                for piece in self._pieces(candidates[failures % len(candidates)] if failures else candidates[0], descriptor, done):
-                    if self._stop.is_set():
-                        raise Stopped
-                    if done + len(piece) > descriptor.size:
-                        raise DigestError(f"blob {descriptor.digest} of {reference} is longer than its {descriptor.size} bytes")
-                    digest.update(piece)
-                    write_all(out, piece)
-                    done += len(piece)
-                    growing.advance(len(piece))
-                    self._emit(Progress("download", descriptor.digest[7:19], done, descriptor.size))
-                if done == descriptor.size:
-                    break
-                error: Exception = RegistryError(
-                    f"blob {descriptor.digest} of {reference} ended after {done} of {descriptor.size} bytes"
-                )
-            except httpx.TransportError as e:
-                error = translate(e, reference.registry)
-            except NotFoundError as e:
-                if failures + 1 >= len(candidates):
-                    raise
-                error = e
-            failures = 1 if done > before and failures < ATTEMPTS else failures + 1
-            if failures >= ATTEMPTS or (done == before and failures >= ATTEMPTS):
-                raise error
-            self._wait(pause(failures))
-        found = f"sha256:{digest.hexdigest()}"
-        if found != descriptor.digest:
-            raise DigestError(f"blob {descriptor.digest} of {reference} arrived with digest {found}")
-        self._emit(Span("download", descriptor.digest[7:19], begin, time.monotonic(), descriptor.size))
-
-    def _pieces(self, reference: Reference, descriptor: Descriptor, start: int) -> Iterator[bytes]:
-        """The bytes of a blob from ``start`` on."""
-        transport = self._transport(reference.registry, push=False)
-        headers = {"Accept-Encoding": "identity"}
-        if start:
-            headers["Range"] = f"bytes={start}-"
-        response = transport.request("GET", blob_path(reference, descriptor.digest), scope=pull_scope(reference), headers=headers, stream=True)
-        with closing(expect(response, (200, 206), f"blob {descriptor.digest} of {reference}", reference.registry)):
-            skip = start
-            if response.status_code == 206:
-                said = response.headers.get("Content-Range", "").partition("-")[0].removeprefix("bytes").strip()
-                if said != str(start):
-                    raise RegistryError(f"registry {reference.registry} answered a range of blob {descriptor.digest} with another one")
-                skip = 0
-            for piece in response.iter_raw(PIECE):
-                if skip >= len(piece):
-                    skip -= len(piece)
-                    continue
-                yield piece[skip:] if skip else piece
-                skip = 0
 
     # --- push ---------------------------------------------------------------------------------------------------------
 
@@ -250,25 +259,38 @@ class Registries:
 
         def probe() -> None:
             transport = self._transport(reference.registry, push=True)
-            response = transport.request("POST", f"/v2/{reference.repository}/blobs/uploads/", scope=push_scope(reference), headers={"Content-Length": "0"})
+            response = transport.request("POST", uploads_path(reference), scope=push_scope(reference), headers={"Content-Length": "0"})
             response = expect(response, (201, 202), f"an upload to {reference.name}", reference.registry)
-            place = response.headers.get("Location", "")
-            response.close()
-            if place:
-                with contextlib.suppress(PybuildError):
-                    transport.request("DELETE", place, scope=push_scope(reference), retry=False).close()
+            self._give_up(transport, reference, response)
 
         await self._run(probe)
 
+    def _give_up(self, transport: Transport, reference: Reference, response: httpx.Response) -> None:
+        """End an upload that was begun; the registry forgets it sooner or later anyhow."""
+        response.close()
+        if response.headers.get("Location"):
+            place = str(response.request.url.join(response.headers["Location"]))
+            with contextlib.suppress(PybuildError):
+                transport.request("DELETE", place, scope=push_scope(reference), retry=False).close()
+
+    def _blob_key(self, reference: Reference, descriptor: Descriptor) -> tuple[str, str, str]:
+        return reference.registry, reference.repository, check_digest(descriptor.digest)
+
     async def has_blob(self, reference: Reference, descriptor: Descriptor) -> bool:
-        """Whether a repository has a blob."""
+        """Whether a repository has a blob; asked once."""
         return await self._run(lambda: self._has_blob(reference, descriptor))
 
     def _has_blob(self, reference: Reference, descriptor: Descriptor) -> bool:
-        transport = self._transport(reference.registry, push=True)
-        response = transport.request("HEAD", blob_path(reference, descriptor.digest), scope=push_scope(reference))
-        response.close()
-        return response.status_code == 200
+        key = self._blob_key(reference, descriptor)
+        found = self._present.get(key)
+        if found is None:
+            transport = self._transport(reference.registry, push=True)
+            response = transport.request("HEAD", blob_path(reference, descriptor.digest), scope=push_scope(reference))
+            response.close()
+            found = response.status_code == 200
+            # never from there to not there: an upload may have ended meanwhile
+            found = self._present.setdefault(key, found) or found
+        return found
 
     async def mount_blob(self, reference: Reference, descriptor: Descriptor, sources: Sequence[Reference]) -> bool:
         """Try to take a blob over from other repositories of the same registry; whether one was."""
@@ -280,120 +302,100 @@ class Registries:
 
     def _mount(self, reference: Reference, descriptor: Descriptor, source: Reference) -> bool:
         transport = self._transport(reference.registry, push=True)
-        path = f"/v2/{reference.repository}/blobs/uploads/?mount={quote(descriptor.digest)}&from={quote(source.repository)}"
+        path = f"{uploads_path(reference)}?mount={quote(descriptor.digest, safe='')}&from={quote(source.repository, safe='')}"
         try:
-            response = transport.request("POST", path, scope=push_scope(reference, source), headers={"Content-Length": "0"})
+            response = transport.request(
+                "POST", path, scope=push_scope(reference), more_scopes=(pull_scope(source),), headers={"Content-Length": "0"}
+            )
         except RegistryError:
             return False
+        if response.status_code == 202:
+            self._give_up(transport, reference, response)
         response.close()
-        if response.status_code == 202 and response.headers.get("Location"):
-            with contextlib.suppress(PybuildError):
-                transport.request("DELETE", response.headers["Location"], scope=push_scope(reference), retry=False).close()
-        return response.status_code == 201
+        if response.status_code == 201:
+            self._present[self._blob_key(reference, descriptor)] = True
+            return True
+        return False
 
-    async def upload_blob(self, reference: Reference, descriptor: Descriptor, open_blob: Callable[[], BinaryIO]) -> bool:
-        """Upload a blob unless the repository has it; whether it had to be. ``open_blob`` opens its bytes, anew for every try."""
-        return await self._run(lambda: self._upload(reference, descriptor, open_blob))
+    async def upload_blob(
+        self,
+        reference: Reference,
+        descriptor: Descriptor,
+        source: Callable[[], Readable] | GrowingBlob,
+        mount_from: Sequence[Reference] = (),
+    ) -> Literal["existed", "mounted", "uploaded"]:
+        """Have a blob in a repository: it is there, is taken over from another repository, or is uploaded.
 
-    def _upload(self, reference: Reference, descriptor: Descriptor, open_blob: Callable[[], BinaryIO]) -> bool:
-        import time
+        ``source`` opens its bytes, anew for every try; a blob that is still growing is read as it grows. ``AuthError``,
+        ``RegistryError``, ``DigestError`` when the source is not the blob."""
+        if await self.has_blob(reference, descriptor):
+            return "existed"
+        if mount_from and await self.mount_blob(reference, descriptor, mount_from):
+            return "mounted"
+        opener = source.open_reader if isinstance(source, GrowingBlob) else source
+        return await self._run(lambda: self._upload(reference, descriptor, opener), self._uploads)
 
-        check_digest(descriptor.digest)
-        if self._has_blob(reference, descriptor):
-            return False
-        begin = time.monotonic()
-        attempts = max(ATTEMPTS, self._options.push_retries + 1)
-        with self._transfers:
-            for attempt in range(attempts):
-                try:
-                    response = self._put_blob(reference, descriptor, open_blob)
-                except RegistryError as e:
-                    # the registry may have it all the same: the answer was lost
-                    if attempt == attempts - 1 or getattr(e, "final", False):
-                        raise
-                    self._wait(pause(attempt))
-                    if self._has_blob(reference, descriptor):
-                        break
-                    continue
-                if response.status_code in (201, 204):
-                    break
-                if response.status_code not in (*RETRY_STATUS, 404, 416) or attempt == attempts - 1:
-                    expect(response, (201, 204), f"the upload of blob {descriptor.digest} to {reference.name}", reference.registry)
-                self._wait(pause(attempt, response.headers.get("Retry-After", "")))
-        self._emit(Span("upload", descriptor.digest[7:19], begin, time.monotonic(), descriptor.size))
-        return True
-
-    def _put_blob(self, reference: Reference, descriptor: Descriptor, open_blob: Callable[[], BinaryIO]) -> httpx.Response:
-        transport = self._transport(reference.registry, push=True)
-        scope = push_scope(reference)
-        begun = transport.request("POST", f"/v2/{reference.repository}/blobs/uploads/", scope=scope, headers={"Content-Length": "0"})
-        begun = expect(begun, (202,), f"an upload to {reference.name}", reference.registry)
-        place = begun.headers.get("Location", "")
-        begun.close()
-        if not place:
-            raise RegistryError(f"registry {reference.registry} began an upload without saying where")
-        place += ("&" if "?" in place else "?") + f"digest={quote(descriptor.digest)}"
-        headers = {"Content-Length": str(descriptor.size), "Content-Type": "application/octet-stream"}
-
-        def body() -> Iterator[bytes]:
-            done = 0
-            with open_blob() as f:
-                while piece := f.read(PIECE):
-                    if self._stop.is_set():
-                        raise Stopped
-                    done += len(piece)
-                    yield piece
-                    self._emit(Progress("upload", descriptor.digest[7:19], done, descriptor.size))
-
-        response = transport.request("PUT", place, scope=scope, headers=headers, content=body, retry=False)
-        response.close()
-        return response
+    def _upload(self, reference: Reference, descriptor: Descriptor, opener: Callable[[], Readable]) -> Literal["existed", "uploaded"]:
+        key = self._blob_key(reference, descriptor)
+        with self._lock:
+            lock = self._uploading.setdefault(key, threading.Lock())
+        with lock:
+            if self._present.get(key):
+                return "existed"
+            begin = time.monotonic()
+            name = descriptor.digest[7:19]
+            Upload(
+                self._transport(reference.registry, push=True),
+                reference,
+                descriptor,
+                opener,
+                self._options,
+                wait=self._wait,
+                sent=lambda done: self._emit(Progress("upload", name, done, descriptor.size)),
+            ).run()
+            self._present[key] = True
+            self._emit(Span("upload", name, begin, time.monotonic(), descriptor.size))
+            return "uploaded"
 
     async def put_manifest(self, reference: Reference, data: bytes, media_type: str) -> None:
-        """Put a manifest at a reference's tag (or its digest, when it has no tag). ``RegistryError``."""
+        """Put a manifest at a reference's tag (or its digest, when it has no tag). ``AuthError``, ``RegistryError``, ``DigestError``
+        when the registry stored something else."""
+        await self._run(lambda: self._put_manifest(reference, data, media_type))
 
-        def put() -> None:
-            transport = self._transport(reference.registry, push=True)
-            identifier = reference.tag or f"sha256:{hashlib.sha256(data).hexdigest()}"
-            path = f"/v2/{reference.repository}/manifests/{quote(identifier, safe=':')}"
-            headers = {"Content-Type": media_type}
-            response = transport.request("PUT", path, scope=push_scope(reference), headers=headers, content=lambda: data)
-            if self._options.ignore_immutable_tags and is_immutable(response):
-                self._emit(Log("info", f"Immutable tag error ignored for {reference}"))
+    def _put_manifest(self, reference: Reference, data: bytes, media_type: str) -> None:
+        transport = self._transport(reference.registry, push=True)
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        path = manifest_path(reference, reference.tag or digest)
+        try:
+            response = transport.request(
+                "PUT", path, scope=push_scope(reference), headers={"Content-Type": media_type}, content=lambda: data
+            )
+            response = expect(response, (200, 201, 202), f"the manifest of {reference}", reference.registry)
+        except RegistryError as e:
+            if self._options.ignore_immutable_tags and any(text in e.message.lower() for text in IMMUTABLE):
+                self._emit(Log("info", f"Immutable tag error ignored for {reference.familiar}"))
                 return
-            expect(response, (200, 201, 202), f"the manifest of {reference}", reference.registry).close()
-
-        await self._run(put)
-
-
-def is_immutable(response: httpx.Response) -> bool:
-    text = response.text if response.status_code >= 400 else ""
-    return "TAG_INVALID" in text or "immutable" in text.lower()
+            raise
+        response.close()
+        said = response.headers.get("Docker-Content-Digest", "")
+        if said.startswith("sha256:") and said != digest:
+            raise DigestError(f"registry {reference.registry} stored the manifest of {reference} with digest {said[:80]}, not {digest}")
 
 
-def pull_scope(reference: Reference) -> str:
-    return f"repository:{reference.repository}:pull"
-
-
-def push_scope(reference: Reference, source: Reference | None = None) -> str:
-    scope = f"repository:{reference.repository}:pull,push"
-    return f"{scope} repository:{source.repository}:pull" if source is not None else scope
-
-
-def blob_path(reference: Reference, digest: str) -> str:
-    return f"/v2/{reference.repository}/blobs/{check_digest(digest)}"
+def check_bytes(data: bytes, what: str, wanted: Descriptor | None) -> None:
+    """``DigestError`` unless the bytes are those of the descriptor."""
+    if wanted is None:
+        return
+    found = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    if found != wanted.digest or len(data) != wanted.size:
+        raise DigestError(f"{what} has to be {wanted.digest} of {wanted.size} bytes, and arrived as {found} of {len(data)} bytes")
 
 
 def read_limited(response: httpx.Response, limit: int, what: str) -> bytes:
+    """The body; ``RegistryError`` beyond ``limit`` bytes."""
     found = bytearray()
-    for piece in response.iter_bytes():
+    for piece in response.iter_raw():
         found += piece
         if len(found) > limit:
             raise RegistryError(f"{what} is larger than {limit} bytes")
     return bytes(found)
-
-
-def write_all(out: Any, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[out.write(view) :]

@@ -1,4 +1,7 @@
-"""Connections that can be broken off from outside, so that a build that is ended does not wait for a silent server."""
+"""The connections of a client: they can be broken off from outside, and move large pieces without copies.
+
+A build that is ended does not wait for a silent server: ``break_off`` ends every socket, and whoever waits on one gets an error.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +11,28 @@ import ssl
 import threading
 import typing
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import httpcore
-import httpx
+
+#: bytes asked of a socket at once: larger pieces cost less, beyond this no more is gained
+READ_SIZE = 256 << 10
 
 
 class Connections:
-    """The sockets of a client that are open. ``break_off`` ends them: whoever waits on one gets an error at once."""
+    """The sockets that are open."""
 
     def __init__(self) -> None:
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._broken = False
 
-    def add(self, stream: httpcore.NetworkStream) -> None:
-        found = stream.get_extra_info("socket")
-        if isinstance(found, socket.socket):
-            with self._lock:
-                self._sockets.add(found)
-                broken = self._broken
-            if broken:
-                shut(found)
+    def add(self, item: socket.socket) -> None:
+        with self._lock:
+            self._sockets.add(item)
+            broken = self._broken
+        if broken:
+            shut(item)
 
     def break_off(self) -> None:
         with self._lock:
@@ -38,13 +41,6 @@ class Connections:
         for item in found:
             shut(item)
 
-    def watch(self, client: httpx.Client) -> None:
-        """Have all connections that a client makes from now on, through proxies too, among these."""
-        for transport in [client._transport, *client._mounts.values()]:
-            pool = getattr(transport, "_pool", None)
-            if pool is not None and hasattr(pool, "_network_backend"):
-                pool._network_backend = Backend(self)
-
 
 def shut(item: socket.socket) -> None:
     with contextlib.suppress(OSError):
@@ -52,7 +48,7 @@ def shut(item: socket.socket) -> None:
 
 
 class Backend(httpcore.NetworkBackend):
-    """httpcore's own backend; every stream that it makes is told to ``Connections``."""
+    """Makes connections by httpcore's own backend; every one is told to ``Connections``."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -67,7 +63,6 @@ class Backend(httpcore.NetworkBackend):
         socket_options: Iterable[typing.Any] | None = None,
     ) -> httpcore.NetworkStream:
         stream = self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
-        self._connections.add(stream)
         return Stream(stream, self._connections)
 
     def sleep(self, seconds: float) -> None:
@@ -75,17 +70,32 @@ class Backend(httpcore.NetworkBackend):
 
 
 class Stream(httpcore.NetworkStream):
-    """A stream whose TLS socket is told to ``Connections`` too."""
+    """A connection, plain or TLS. TLS inside TLS (``nested``: through a proxy that speaks it) goes httpcore's way."""
 
-    def __init__(self, stream: httpcore.NetworkStream, connections: Connections) -> None:
+    def __init__(self, stream: httpcore.NetworkStream, connections: Connections, *, nested: bool = False) -> None:
         self._stream = stream
+        self._nested = nested
         self._connections = connections
+        self._socket: socket.socket = stream.get_extra_info("socket")
+        connections.add(self._socket)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, timeout)
+        if self._nested:
+            return self._stream.read(max_bytes, timeout)
+        with translated(httpcore.ReadTimeout, httpcore.ReadError):
+            self._socket.settimeout(timeout)
+            return self._socket.recv(max_bytes if isinstance(self._socket, ssl.SSLSocket) else max(max_bytes, READ_SIZE))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, timeout)
+        if self._nested:
+            self._stream.write(buffer, timeout)
+            return
+        # the timeout is for every piece that the kernel takes, not for the whole
+        with translated(httpcore.WriteTimeout, httpcore.WriteError), memoryview(buffer) as view:
+            self._socket.settimeout(timeout)
+            done = 0
+            while done < len(view):
+                done += self._socket.send(view[done:])
 
     def close(self) -> None:
         self._stream.close()
@@ -93,9 +103,19 @@ class Stream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        stream = self._stream.start_tls(ssl_context, server_hostname, timeout)
-        self._connections.add(stream)
-        return Stream(stream, self._connections)
+        nested = isinstance(self._socket, ssl.SSLSocket)
+        return Stream(self._stream.start_tls(ssl_context, server_hostname, timeout), self._connections, nested=nested)
 
     def get_extra_info(self, info: str) -> typing.Any:
         return self._stream.get_extra_info(info)
+
+
+@contextlib.contextmanager
+def translated(timed_out: type[Exception], failed: type[Exception]) -> Iterator[None]:
+    """Errors of the socket as httpcore's."""
+    try:
+        yield
+    except TimeoutError as e:
+        raise timed_out(e) from e
+    except OSError as e:
+        raise failed(e) from e

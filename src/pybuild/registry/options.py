@@ -13,6 +13,7 @@ class RegistryOptions:
     insecure: bool = False
     insecure_pull: bool = False
     insecure_registries: tuple[str, ...] = ()
+    #: certificates are not verified: anywhere, in pulls, for these registries
     skip_tls_verify: bool = False
     skip_tls_verify_pull: bool = False
     skip_tls_verify_registries: tuple[str, ...] = ()
@@ -26,5 +27,10 @@ class RegistryOptions:
     download_retries: int = 0
     push_retries: int = 0
     ignore_immutable_tags: bool = False
-    #: simultaneous downloads and uploads
+    #: simultaneous downloads, and simultaneous uploads
     transfers: int = 6
+    #: how often a request is tried in all, and the seconds after the first failure; they double with each further one
+    attempts: int = 6
+    backoff: float = 0.25
+    #: seconds without a byte after which a connection counts as broken
+    stall: float = 60.0
