@@ -47,7 +47,13 @@ def write_layer(
     try:
         with os.fdopen(fd, "wb", buffering=0) as out:
             stream = _Stream(entries, out.fileno(), compression, max(1, min(threads, MAX_THREADS)), clamp_mtime_ns, cancel, progress)
-            stream.run()
+            try:
+                stream.run()
+            except OSError as e:
+                # what failed without a file's name is the write: a full disk has to be told by its place
+                if e.filename is None and e.errno != errno.ECANCELED:
+                    e.filename = blobs.path_
+                raise
         digest = f"sha256:{stream.blob_hash.hexdigest()}"
         blobs.commit(temporary, digest)
     except BaseException:
