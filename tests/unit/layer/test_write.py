@@ -68,7 +68,7 @@ def files_in(store: BlobStore) -> list[str]:
 
 def unpacked(path: str, kind: str) -> bytes:
     command = {"gzip": ["gzip", "-dc"], "zstd": ["zstd", "-dcq"], "none": ["cat"]}[kind]
-    return subprocess.run(command, stdin=open(path, "rb"), check=True, capture_output=True).stdout  # noqa: SIM115
+    return subprocess.run(command, stdin=open(path, "rb"), check=True, capture_output=True).stdout
 
 
 @pytest.mark.parametrize("kind", KINDS)
