@@ -52,7 +52,6 @@ class BuildOptions:
     snapshot_mode: Literal["full", "redo", "time"] = "full"
     single_snapshot: bool = False
     ignore_paths: tuple[str, ...] = ()
-    ignore_var_run: bool = True
     compression: Compression = field(default_factory=Compression)
     image_format: Literal["", "docker", "oci"] = ""
     reproducible: bool = False
@@ -67,6 +66,5 @@ class BuildOptions:
     #: threads for compression and walking, stages at a time; 0 means by the processors this process may use
     threads: int = 0
     jobs: int = 0
-    extract_retries: int = 0
     #: ``--check``: only the build checks
     check_only: bool = False

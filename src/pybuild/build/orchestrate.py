@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from pybuild.registry.options import RegistryOptions
 
 
-def read_dockerfile(options: BuildOptions) -> Dockerfile:
-    """Read and parse the Dockerfile; its findings are in the result."""
+def read_dockerfile(options: BuildOptions, *, fail_on_findings: bool = True) -> Dockerfile:
+    """Read and parse the Dockerfile; its findings are in the result, or raised when it says so and ``fail_on_findings`` is true."""
     try:
         with open(options.dockerfile, "rb") as f:
             data = f.read()
@@ -50,7 +50,8 @@ def read_dockerfile(options: BuildOptions) -> Dockerfile:
             f"cannot read {options.dockerfile_name}: {e.strerror}",
             hint="please provide a valid path to a Dockerfile within the build context with --dockerfile",
         ) from None
-    return parse(data, options.dockerfile_name)
+    check = options.build_args.get("BUILDKIT_DOCKERFILE_CHECK")
+    return parse(data, options.dockerfile_name, check=check, fail_on_findings=fail_on_findings)
 
 
 def ignore_rules(options: BuildOptions) -> Matcher | None:
@@ -112,8 +113,9 @@ class Build:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._registries is not None:
             await self._registries.close()
-        for root in self.roots:
-            root.close()
+        for root in (*self.roots, *(stage.root for stage in self.stages.values())):
+            if root is not None:
+                root.close()
 
     # --- bases ------------------------------------------------------------------------------------------------------
 

@@ -126,6 +126,11 @@ class Stage:
         return extract_tree(session, sources, root, self.planned.title)
 
     @property
+    def root(self) -> Root | None:
+        """The root on disk, when there is one."""
+        return self._tree.root if self._tree is not None else None
+
+    @property
     def has_tree(self) -> bool:
         return self._tree is not None
 

@@ -60,6 +60,14 @@ def build(values: Values, environment: Mapping[str, str], reporter: Reporter, be
             raise PybuildError(REFUSAL)
     if len(values.texts("target")) > 1:
         reporter.log("warning", f"only the first target is built: {options.target}")
+    if options.check_only:
+        from pybuild.build.check import check
+
+        findings = check(options)
+        for finding in findings:
+            reporter.log("warning", f"{finding.rule}: {finding.message} ({finding.place})")
+        reporter.log("info", f"{len(findings)} findings" if findings else "No findings")
+        return 1 if findings else 0
     from pybuild.build import run
     from pybuild.cli.registry_options import registry_options
     from pybuild.report.summary import closing_line

@@ -199,6 +199,13 @@ _BUILD = (
         origin="pybuild",
     ),
     Flag(
+        "check",
+        "bool",
+        "Only run the build checks: findings as warnings, exit status 1 when there are any.",
+        BUILD,
+        origin="pybuild",
+    ),
+    Flag(
         "jobs",
         "int",
         "Stages that are built at the same time; 0 is one for each processor.",

@@ -71,7 +71,7 @@ def build_options(values: Values, environment: Mapping[str, str]) -> BuildOption
     secrets = parse_secrets(values.texts("secret"), environment)
     ssh = parse_ssh(values.texts("ssh"), environment)
     build_args = build_arguments(values.texts("build-arg"), environment)
-    if not values.on("no-push") and not values.texts("destination"):
+    if not values.on("no-push") and not values.on("check") and not values.texts("destination"):
         raise UsageError("you must provide --destination, or use --no-push")
     destinations = tuple(destination(text) for text in values.texts("destination"))
     image_format, compression = formats(values)
@@ -120,7 +120,7 @@ def build_options(values: Values, environment: Mapping[str, str]) -> BuildOption
         snapshot_mode=cast("SnapshotMode", snapshot_mode),
         single_snapshot=values.on("single-snapshot"),
         ignore_paths=tuple(values.texts("ignore-path")),
-        ignore_var_run=values.on("ignore-var-run"),
+        check_only=values.on("check"),
         compression=Compression(cast("CompressionKind", compression), compression_level(values, compression)),
         image_format=cast("ImageFormat", image_format),
         reproducible=values.on("reproducible"),

@@ -50,7 +50,7 @@ def test_defaults(context: pathlib.Path) -> None:
     assert found.dockerfile_name == "Dockerfile"
     assert [str(d) for d in found.destinations] == ["example.com/a:latest"]
     assert found.snapshot_mode == "full"
-    assert found.ignore_var_run
+    assert not found.check_only
     assert found.compression.kind == "gzip"
     assert found.compression.level == -1
     assert found.platform is None
