@@ -59,15 +59,9 @@ def resolve(int rootfd, path, *, follow_last=True):
     return os.fsdecode(b"/".join(done))
 
 
-def _parent(path):
-    head, _, tail = path.strip("/").rpartition("/")
-    return head, tail
-
-
 def lstat(int rootfd, path):
-    head, tail = _parent(path)
-    where = resolve(rootfd, head)
-    full = f"{where}/{tail}" if where else (tail or ".")
+    # with all of the path, so that a ".." at its end stays inside too
+    full = resolve(rootfd, path, follow_last=False) or "."
     try:
         st = os.stat(full, dir_fd=rootfd, follow_symlinks=False)
     except (FileNotFoundError, NotADirectoryError):
