@@ -9,6 +9,7 @@ is needed, and nothing remains.
 import os
 import pathlib
 import sys
+from dataclasses import replace
 
 from pybuild._native.index import Index
 from pybuild._native.untar import Extractor
@@ -51,9 +52,12 @@ def run_image(image: Image, root: str, arguments: list[str]) -> int:
     user = resolve_user(section.get("User") or "", (etc / "passwd").read_bytes(), (etc / "group").read_bytes())
     argv = (*(section.get("Entrypoint") or ()), *(arguments or section.get("Cmd") or ()))
     env = {"HOME": user.home, **dict(text.split("=", 1) for text in section.get("Env") or ())}
-    spec = RunSpec(root=root, argv=argv, env=env, cwd=section.get("WorkingDir") or "/", user=user)
     isolation = choose("auto")
     print(f"run     {' '.join(argv)}   ({isolation.name}: {isolation.reason})", flush=True)
+    if isolation.single_id and user.uid:
+        print(f"        as uid 0 of its own namespace: {section['User']} would need subordinate ids", flush=True)
+        user = replace(user, uid=0, gid=0, groups=())
+    spec = RunSpec(root=root, argv=argv, env=env, cwd=section.get("WorkingDir") or "/", user=user)
     result = run(spec, isolation, output=lambda stream, data: os.write(stream, data) and None)
     return result.exit_code
 
