@@ -271,7 +271,8 @@ class Registries:
         if response.headers.get("Location"):
             place = str(response.request.url.join(response.headers["Location"]))
             with contextlib.suppress(PybuildError):
-                transport.request("DELETE", place, scope=push_scope(reference), retry=False).close()
+                # a token for pushing may not be enough for this: no other one is fetched
+                transport.request("DELETE", place, scope=push_scope(reference), retry=False, renew=False).close()
 
     def _blob_key(self, reference: Reference, descriptor: Descriptor) -> tuple[str, str, str]:
         return reference.registry, reference.repository, check_digest(descriptor.digest)

@@ -115,20 +115,23 @@ class CredentialStore:
 
     def _look(self, registry: str, repository: str) -> Credentials | None:
         for path, document in self._documents:
-            found = from_document(document, registry, repository, path)
+            found = from_document(document, registry, repository, path, self._env)
             if found is not None:
                 return found
         return from_environment(self._env, registry)
 
 
 def parse(text: str, path: str) -> dict[str, Any]:
-    """A configuration's document. The error does not quote it."""
+    """A configuration's document. The error neither quotes nor holds it."""
+    document: Any = None
+    readable = True
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
-        raise AuthError(f"{path} is no JSON") from None
+        # the error is raised outside: the decoder's has the whole text
+        readable = False
     if not isinstance(document, dict):
-        raise AuthError(f"{path} is no JSON object")
+        raise AuthError(f"{path} is no JSON object" if readable else f"{path} is no JSON")
     return document
 
 
@@ -151,13 +154,15 @@ def keys_of(registry: str, repository: str) -> list[str]:
     return found
 
 
-def from_document(document: dict[str, Any], registry: str, repository: str, path: str) -> Credentials | None:
+def from_document(
+    document: dict[str, Any], registry: str, repository: str, path: str, env: Mapping[str, str]
+) -> Credentials | None:
     """The helper for the registry first, then the store, then the entries of the file."""
     keys = keys_of(registry, repository)
     helpers = section(document, "credHelpers")
     for key in keys:
         if isinstance(helpers.get(key), str):
-            found = from_helper(helpers[key], key, path)
+            found = from_helper(helpers[key], key, path, env)
             if found is not None:
                 return found
             break
@@ -165,7 +170,7 @@ def from_document(document: dict[str, Any], registry: str, repository: str, path
     store = document.get("credsStore")
     if isinstance(store, str) and store:
         try:
-            found = from_helper(store, HUB_KEYS[0] if registry == HUB else registry, path)
+            found = from_helper(store, HUB_KEYS[0] if registry == HUB else registry, path, env)
             if found is not None:
                 return found
         except AuthError as e:
@@ -201,13 +206,13 @@ def from_entry(entry: dict[str, Any], key: str, path: str) -> Credentials | None
     return Credentials(user, password, identity, registry, f"the entry {key} in {path}")
 
 
-def from_helper(name: str, key: str, path: str) -> Credentials | None:
+def from_helper(name: str, key: str, path: str, env: Mapping[str, str]) -> Credentials | None:
     """Ask ``docker-credential-NAME``; it gets the registry on its standard input and no shell is involved."""
     if "/" in name or not name:
         raise AuthError(f"{name!r} is no name of a credential helper")
     program = f"docker-credential-{name}"
     try:
-        done = subprocess.run([program, "get"], input=key.encode(), capture_output=True, timeout=HELPER_TIMEOUT, check=False)
+        done = subprocess.run([program, "get"], input=key.encode(), capture_output=True, timeout=HELPER_TIMEOUT, check=False, env=dict(env))
     except FileNotFoundError:
         raise AuthError(f"the credential helper {program} for {key}, named in {path}, is not installed") from None
     except (OSError, subprocess.TimeoutExpired) as e:

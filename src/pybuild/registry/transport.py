@@ -229,17 +229,18 @@ class Transport:
         content: Callable[[], Any] | None = None,
         stream: bool = False,
         retry: bool = True,
+        renew: bool = True,
     ) -> httpx.Response:
         """One request, authorized for ``scope``; ``path`` is below the registry or a whole URL.
 
-        ``content`` makes the body anew for every try. A 401 is answered once with a fresh token. Redirects are followed, without
+        ``content`` makes the body anew for every try. A 401 is answered once with a fresh token (with ``renew``). Redirects are followed, without
         credentials where they lead to another host. With ``stream`` the body is not read: close the response. Raises ``AuthError`` for
         401 and 403, ``RegistryError`` when there is no answer; other statuses are the caller's."""
         url = self._absolute(urljoin(f"{self.base()}/", path))
         scopes = (scope, *more_scopes) if scope else ()
         sent = [""]
         refused = ""
-        for last in (False, True):
+        for last in (False, True) if renew else (True,):
 
             def ask(refused: str = refused) -> httpx.Response:
                 return self._send(method, url, scopes, headers or {}, content, stream, refused, sent)

@@ -24,7 +24,15 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from pybuild.oci.descriptor import DOCKER_CONFIG, DOCKER_LAYER_GZIP, DOCKER_MANIFEST, OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST, Descriptor
+from pybuild.oci.descriptor import (
+    DOCKER_CONFIG,
+    DOCKER_LAYER_GZIP,
+    DOCKER_MANIFEST,
+    OCI_CONFIG,
+    OCI_LAYER_GZIP,
+    OCI_MANIFEST,
+    Descriptor,
+)
 from pybuild.oci.manifest import manifest_bytes
 from pybuild.oci.platform import Platform
 from pybuild.oci.reference import Reference, parse_reference
@@ -86,9 +94,8 @@ async def push_sample(registries: Registries, reference: Reference, image: Sampl
     import asyncio
     import io
 
-    async with asyncio.TaskGroup() as group:
-        for descriptor in (image.config, *image.layers):
-            group.create_task(registries.upload_blob(reference, descriptor, lambda d=descriptor: io.BytesIO(image.blobs[d.digest])))
+    blobs = (image.config, *image.layers)
+    await asyncio.gather(*(registries.upload_blob(reference, d, lambda d=d: io.BytesIO(image.blobs[d.digest])) for d in blobs))
     await registries.put_manifest(reference, image.manifest, image.media_type)
 
 

@@ -7,7 +7,9 @@ import io
 import json
 import os
 import pathlib
+import socket
 import subprocess
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
@@ -23,7 +25,17 @@ from pybuild.oci.reference import Reference
 from pybuild.registry.client import Registries
 from pybuild.registry.options import RegistryOptions
 
-from .support import AMD64, QUICK, SampleImage, Served, clean_environment, digest_of, push_sample, random_bytes, sample_image
+from .support import (
+    AMD64,
+    QUICK,
+    SampleImage,
+    Served,
+    clean_environment,
+    digest_of,
+    push_sample,
+    random_bytes,
+    sample_image,
+)
 
 pytestmark = pytest.mark.registry
 T = TypeVar("T")
@@ -194,23 +206,26 @@ def test_upload_follows_a_blob_that_is_still_being_written(plain: Served, home: 
     path = tmp_path / "blob"
     path.write_bytes(b"")
     growing = GrowingBlob(str(path), len(data))
-    events: list[Event] = []
+    under_way = threading.Event()
 
-    async def work(registries: Registries) -> None:
-        upload = asyncio.ensure_future(registries.upload_blob(reference, descriptor, growing))
-        with open(path, "ab", buffering=0) as f:
-            f.write(data[:3_000_000])
-            growing.advance(3_000_000)
-            # the first piece is on its way before the last one is written
-            async with asyncio.timeout(20):
-                while not any(isinstance(e, Progress) and e.what == "upload" for e in events):
-                    await asyncio.sleep(0)
-            f.write(data[3_000_000:])
-            growing.advance(2_000_000)
-        growing.finish(str(path))
-        assert await upload == "uploaded"
+    def emit(event: Event) -> None:
+        if isinstance(event, Progress) and event.what == "upload":
+            under_way.set()
 
-    with_registries(home, work, events=events)
+    async def work() -> None:
+        async with Registries(QUICK, emit, clean_environment(home)) as registries:
+            upload = asyncio.ensure_future(registries.upload_blob(reference, descriptor, growing))
+            with open(path, "ab", buffering=0) as f:
+                f.write(data[:3_000_000])
+                growing.advance(3_000_000)
+                # the first piece is on its way before the last one is written
+                assert await asyncio.to_thread(under_way.wait, 20)
+                f.write(data[3_000_000:])
+                growing.advance(2_000_000)
+            growing.finish(str(path))
+            assert await upload == "uploaded"
+
+    asyncio.run(work())
     assert plain.get(f"/v2/growing/blob/blobs/{descriptor.digest}") == (200, data)
 
 
@@ -291,9 +306,6 @@ def test_mirror_answers_and_the_registry_itself_when_it_does_not(plain: Served, 
 
 
 def test_closing_ends_a_download_that_waits(plain: Served, home: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    import socket
-    import threading
-
     with socket.create_server(("127.0.0.1", 0)) as silent:
         accepted = threading.Event()
         connections = []
