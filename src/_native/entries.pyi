@@ -47,7 +47,7 @@ class EntryList:
     def sort(self) -> None:
         """Order for a tar stream: whiteouts and opaque marks first, then by path bytes component-wise, so that parents precede
         children. A hard link whose target sorts after it changes places with it, so that the first of the names holds the content.
-        Of several entries for one path the last added wins."""
+        Of several entries for one path the last added wins; names that were linked to an earlier one keep its content."""
     def find(self, path: str) -> int:
         """The position of the last entry added for a path, or -1."""
     def read(self, i: int, limit: int) -> bytes:

@@ -69,6 +69,41 @@ cdef int compare_keys(const void *pa, const void *pb) noexcept nogil:
     return -1 if a.position < b.position else 1
 
 
+cdef int part_links(EntryList entries) except -1:
+    # a file that is written over later leaves its content to the names that were linked to it before
+    cdef size_t i, first
+    cdef Entry *e
+    cdef Entry moved
+    cdef dict last = {}
+    cdef dict linked = {}
+    for i in range(entries.count):
+        e = &entries.entries[i]
+        if e.type == c'W' or e.type == c'O':
+            continue
+        if e.type == c'1':
+            holder = last.get(entries.arena[e.link_off:e.link_off + e.link_len])
+            if holder is not None:
+                linked.setdefault(holder, []).append(i)
+        last[entries.arena[e.path_off:e.path_off + e.path_len]] = i
+    for holder, names in linked.items():
+        e = &entries.entries[<size_t>holder]
+        if e.type == c'1' or last[entries.arena[e.path_off:e.path_off + e.path_len]] == holder:
+            continue
+        moved = e[0]
+        first = entries.count
+        for name in names:
+            e = &entries.entries[<size_t>name]
+            if last[entries.arena[e.path_off:e.path_off + e.path_len]] != name:
+                continue
+            if first == entries.count:
+                first = name
+                moved.path_off, moved.path_len = e.path_off, e.path_len
+                e[0] = moved
+            else:
+                e.link_off, e.link_len = moved.path_off, moved.path_len
+    return 0
+
+
 cdef class EntryList:
     def __cinit__(self):
         self.entries = NULL
@@ -217,6 +252,7 @@ cdef class EntryList:
         cdef Entry *out
         cdef SortKey *keys
         cdef Entry *e
+        cdef bint link = False, again = False
         if self.count < 2:
             return
         keys = <SortKey *>malloc(self.count * sizeof(SortKey))
@@ -232,7 +268,21 @@ cdef class EntryList:
                 keys[i].length = e.path_len
                 keys[i].group = 0 if e.type == c'W' or e.type == c'O' else 1
                 keys[i].position = i
+                link = link or e.type == c'1'
             qsort(keys, self.count, sizeof(SortKey), compare_keys)
+            for i in range(1, self.count):
+                if keys[i].group == keys[i - 1].group and keys[i].length == keys[i - 1].length \
+                        and memcmp(keys[i].path, keys[i - 1].path, keys[i].length) == 0:
+                    again = True
+                    break
+        if link and again:
+            try:
+                part_links(self)
+            except BaseException:
+                free(keys)
+                free(out)
+                raise
+        with nogil:
             for i in range(self.count):
                 if kept and keys[i].group == keys[i - 1].group and keys[i].length == keys[i - 1].length \
                         and memcmp(keys[i].path, keys[i - 1].path, keys[i].length) == 0:
