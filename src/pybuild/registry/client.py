@@ -38,6 +38,8 @@ T = TypeVar("T")
 CLOSE_SECONDS = 2.0
 REQUESTS = 16
 NESTED = 4
+#: bytes between two events about the same transfer
+TELL_EVERY = 1 << 20
 ACCEPT = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST))
 #: what registries say of a tag that must not be moved: Artifact Registry, ECR before and since 2025
 IMMUTABLE = (
@@ -215,10 +217,14 @@ class Registries:
         fd, temporary = blobs.temp()
         growing = GrowingBlob(temporary, descriptor.size)
         name = descriptor.digest[7:19]
+        told = 0
 
         def arrived(count: int) -> None:
+            nonlocal told
             growing.advance(count)
-            self._emit(Progress("download", name, growing.written, descriptor.size))
+            if growing.written - told >= TELL_EVERY or growing.written == descriptor.size:
+                told = growing.written
+                self._emit(Progress("download", name, told, descriptor.size))
 
         def work() -> None:
             begin = time.monotonic()

@@ -86,6 +86,33 @@ class Stream(httpcore.NetworkStream):
             self._socket.settimeout(timeout)
             return self._socket.recv(max_bytes if isinstance(self._socket, ssl.SSLSocket) else max(max_bytes, READ_SIZE))
 
+    def read_into(self, view: memoryview, timeout: float) -> int:
+        """Fill the buffer as far as bytes are there, at least one; 0 at the end. ``OSError``, ``TimeoutError``."""
+        if self._nested:
+            try:
+                data = self._stream.read(len(view), timeout)
+            except (httpcore.NetworkError, httpcore.TimeoutException) as e:
+                raise OSError(str(e)) from e
+            view[: len(data)] = data
+            return len(data)
+        self._socket.settimeout(timeout)
+        if not isinstance(self._socket, ssl.SSLSocket):
+            return self._socket.recv_into(view)
+        # TLS comes in records of 16 KiB: several are put together, so that who works on them is called less often
+        wanted = min(READ_SIZE, len(view))
+        done = 0
+        while done < wanted:
+            try:
+                count = self._socket.recv_into(view[done:])
+            except OSError:
+                if done:
+                    break
+                raise
+            if not count:
+                break
+            done += count
+        return done
+
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         if self._nested:
             self._stream.write(buffer, timeout)

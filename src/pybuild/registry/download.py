@@ -13,12 +13,12 @@ import httpx
 from pybuild.errors import AuthError, DigestError, NotFoundError, RegistryError, StorageError, TLSError
 from pybuild.oci.descriptor import Descriptor
 from pybuild.oci.reference import Reference
+from pybuild.registry.bodies import read_body
 from pybuild.registry.options import RegistryOptions
 from pybuild.registry.protocol import blob_path, pull_scope
 from pybuild.registry.retries import pause
 from pybuild.registry.transport import Transport, closing, expect, translate
 
-PIECE = 1 << 20
 #: a connection that brought at least this much before it broke is no failure of the server
 PROGRESS = 256 << 10
 _RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
@@ -98,7 +98,7 @@ class Download:
         if found != descriptor.digest:
             raise DigestError(f"blob {descriptor.digest} of {reference} arrived with digest {found}")
 
-    def _pieces(self, reference: Reference) -> Iterator[bytes]:
+    def _pieces(self, reference: Reference) -> Iterator[bytes | memoryview]:
         """The bytes of the blob that are still missing."""
         descriptor, start = self._descriptor, self._done
         if start == descriptor.size and start:
@@ -113,7 +113,7 @@ class Download:
             raise BrokenRangeError(f"registry {reference.registry} answered a range of {what} with another one")
         with closing(expect(response, (200, 206), what, reference.registry)):
             skip = start if response.status_code == 200 else 0
-            for piece in response.iter_raw(PIECE):
+            for piece in read_body(response, self._options.stall):
                 self._wait(0)
                 if skip >= len(piece):
                     skip -= len(piece)
@@ -128,7 +128,7 @@ def starts_at(response: httpx.Response) -> int | None:
     return int(found[1]) if found else None
 
 
-def store(out: BinaryIO, data: bytes, digest: str) -> None:
+def store(out: BinaryIO, data: bytes | memoryview, digest: str) -> None:
     """Append to the file; ``StorageError`` in a user's words."""
     try:
         with memoryview(data) as view:
