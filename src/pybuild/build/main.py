@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import threading
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from pybuild._native import spawn
@@ -25,11 +27,34 @@ def run_to_end(options: BuildOptions, registry_options: RegistryOptions, emit: E
     """Run a build on a fresh event loop in a fresh directory, which is removed at the end."""
     spawn.set_dumpable(False)
     try:
-        with work_directory(options.work_dir) as path:
-            with asyncio.Runner(loop_factory=loop_factory()) as runner:
-                return runner.run(with_signals(options, registry_options, emit, path))
+        with held_signals() as hold, work_directory(options.work_dir) as path:
+            try:
+                with asyncio.Runner(loop_factory=loop_factory()) as runner:
+                    return runner.run(with_signals(options, registry_options, emit, path))
+            finally:
+                # the loop's handlers are gone, the directory is not yet: a signal now must not leave it behind
+                hold()
     except OSError as e:
         raise StorageError(f"{e.strerror or e}{f': {e.filename}' if e.filename else ''}") from e
+
+
+@contextlib.contextmanager
+def held_signals() -> Iterator[Callable[[], None]]:
+    """Gives a function from whose call on SIGINT and SIGTERM do nothing until the end of the block."""
+    before = {}
+
+    def hold() -> None:
+        if threading.current_thread() is threading.main_thread():
+            for signum in _SIGNALS:
+                signal.signal(signum, lambda *_: None)
+
+    if threading.current_thread() is threading.main_thread():
+        before = {signum: signal.getsignal(signum) for signum in _SIGNALS}
+    try:
+        yield hold
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def loop_factory() -> type[asyncio.AbstractEventLoop] | None:
