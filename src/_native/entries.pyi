@@ -41,7 +41,8 @@ class EntryList:
         source: str = "",
         data: bytes | None = None,
     ) -> None:
-        """Append one entry. A file has either ``data`` (inline; size is its length) or ``root`` and ``source``, a path below that root."""
+        """Append one entry. A file has either ``data`` (inline; size is its length) or ``root`` and ``source``, a path below that root.
+        The ``link`` of a hard link is the path of the entry with the content, never of another hard link."""
     def extend(self, other: EntryList) -> None:
         """Append all entries of another list, with their roots."""
     def sort(self) -> None:

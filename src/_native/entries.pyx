@@ -10,6 +10,12 @@ cdef extern from "fcntl.h" nogil:
     int fcntl(int fd, int cmd, ...)
     int F_DUPFD_CLOEXEC
 
+cdef extern from "disk_ops.h" nogil:
+    int disk_open(int dirfd, const char *path, size_t n, int flags)
+
+cdef extern from "errno.h" nogil:
+    int c_errno "errno"
+
 from typing import NamedTuple
 
 
@@ -391,7 +397,9 @@ cdef class EntryList:
             if len(source) > limit:
                 raise OSError(errno.EFBIG, "file too large", self[i].path)
             return source
-        fd = os.open(source or b".", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.roots[e.root])
+        cdef int fd = disk_open(self.roots[e.root], self.arena + e.source_off, e.source_len, os.O_RDONLY | os.O_NONBLOCK)
+        if fd < 0:
+            raise OSError(c_errno, os.strerror(c_errno), self[i].path)
         with os.fdopen(fd, "rb") as f:
             data = f.read(limit + 1)
         if len(data) > limit:

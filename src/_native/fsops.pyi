@@ -34,4 +34,5 @@ def read_file(rootfd: int, path: str, limit: int) -> bytes:
     """A regular file's contents; ``OSError`` EFBIG past ``limit`` bytes."""
 
 def remove_tree(parent_fd: int, name: str) -> None:
-    """Remove a file or a whole tree. Links are not followed; what is mounted below makes it fail. ``OSError`` with the path."""
+    """Remove an entry of a directory with all below it; one that is missing is no error. Links are not followed, closed directories
+    are opened. Nothing that is mounted there or below is touched: ``OSError`` EBUSY with the name, as any other failure."""

@@ -4,6 +4,13 @@ import os
 import stat as stat_module
 from typing import NamedTuple
 
+cdef extern from "disk_ops.h" nogil:
+    int disk_open(int dirfd, const char *path, size_t n, int flags)
+    int disk_remove(int parent, const char *name)
+
+cdef extern from "errno.h" nogil:
+    int c_errno "errno"
+
 _KINDS = {
     stat_module.S_IFREG: "file", stat_module.S_IFDIR: "dir", stat_module.S_IFLNK: "symlink", stat_module.S_IFCHR: "char",
     stat_module.S_IFBLK: "block", stat_module.S_IFIFO: "fifo", stat_module.S_IFSOCK: "socket",
@@ -59,22 +66,42 @@ def resolve(int rootfd, path, *, follow_last=True):
     return os.fsdecode(b"/".join(done))
 
 
+cdef int open_below(int rootfd, path, int flags) except -1:
+    # a resolved path; should a link have come into it since, the call fails rather than leave the root
+    cdef bytes where = os.fsencode(path)
+    cdef const char *c_where = where
+    cdef size_t n = len(where)
+    cdef int fd
+    with nogil:
+        fd = disk_open(rootfd, c_where, n, flags)
+    if fd < 0:
+        raise OSError(c_errno, os.strerror(c_errno), path)
+    return fd
+
+
 def lstat(int rootfd, path):
     # with all of the path, so that a ".." at its end stays inside too
-    full = resolve(rootfd, path, follow_last=False) or "."
+    full = resolve(rootfd, path, follow_last=False)
+    head, _, name = full.rpartition("/")
+    parent = -1
     try:
-        st = os.stat(full, dir_fd=rootfd, follow_symlinks=False)
+        if head:
+            parent = open_below(rootfd, head, os.O_PATH | os.O_DIRECTORY)
+        at = parent if head else rootfd
+        st = os.stat(name or ".", dir_fd=at, follow_symlinks=False)
+        kind = _KINDS[stat_module.S_IFMT(st.st_mode)]
+        link = os.readlink(name, dir_fd=at) if kind == "symlink" else ""
     except (FileNotFoundError, NotADirectoryError):
         return None
-    kind = _KINDS[stat_module.S_IFMT(st.st_mode)]
-    link = os.fsdecode(os.readlink(os.fsencode(full), dir_fd=rootfd)) if kind == "symlink" else ""
+    finally:
+        if parent >= 0:
+            os.close(parent)
     return DiskStat(kind, st.st_mode & 0o7777, st.st_uid, st.st_gid, st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino, st.st_dev,
                     st.st_nlink, (os.major(st.st_rdev), os.minor(st.st_rdev)), link)
 
 
 def listdir(int rootfd, path):
-    where = resolve(rootfd, path)
-    fd = os.open(where or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=rootfd)
+    fd = open_below(rootfd, resolve(rootfd, path), os.O_RDONLY | os.O_DIRECTORY)
     found = []
     try:
         with os.scandir(fd) as entries:
@@ -88,8 +115,7 @@ def listdir(int rootfd, path):
 
 
 def read_file(int rootfd, path, limit):
-    where = resolve(rootfd, path)
-    fd = os.open(where, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=rootfd)
+    fd = open_below(rootfd, resolve(rootfd, path), os.O_RDONLY | os.O_NONBLOCK)
     with os.fdopen(fd, "rb") as f:
         data = f.read(limit + 1)
     if len(data) > limit:
@@ -98,49 +124,12 @@ def read_file(int rootfd, path, limit):
 
 
 def remove_tree(int parent_fd, name):
-    try:
-        st = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return
-    if not stat_module.S_ISDIR(st.st_mode):
-        os.unlink(name, dir_fd=parent_fd)
-        return
-    stack = [_open_to_empty(parent_fd, name)]
-    names = [name]
-    try:
-        while stack:
-            fd = stack[len(stack) - 1]
-            below = None
-            with os.scandir(fd) as entries:
-                for e in entries:
-                    if e.is_dir(follow_symlinks=False):
-                        try:
-                            os.rmdir(e.name, dir_fd=fd)
-                        except OSError as error:
-                            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES):
-                                raise
-                            below = e.name
-                            break
-                    else:
-                        os.unlink(e.name, dir_fd=fd)
-            if below is not None:
-                stack.append(_open_to_empty(fd, below))
-                names.append(below)
-                continue
-            os.close(stack.pop())
-            os.rmdir(names.pop(), dir_fd=stack[len(stack) - 1] if stack else parent_fd)
-    finally:
-        for fd in stack:
-            os.close(fd)
-
-
-def _open_to_empty(int parent_fd, name):
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        fd = os.open(name, flags, dir_fd=parent_fd)
-    except PermissionError:
-        os.chmod(name, 0o700, dir_fd=parent_fd)
-        fd = os.open(name, flags, dir_fd=parent_fd)
-    if not os.fstat(fd).st_mode & 0o200 or not os.fstat(fd).st_mode & 0o100:
-        os.fchmod(fd, 0o700)
-    return fd
+    cdef bytes encoded = os.fsencode(name)
+    cdef const char *c_name = encoded
+    cdef int failed
+    if not encoded or b"/" in encoded or encoded in (b".", b".."):
+        raise ValueError(f"{name!r} is not the name of an entry")
+    with nogil:
+        failed = disk_remove(parent_fd, c_name)
+    if failed and c_errno != errno.ENOENT:
+        raise OSError(c_errno, os.strerror(c_errno), name)

@@ -18,4 +18,4 @@ class TarWriter:
         """Fill a writable buffer with the next bytes; how many, 0 at the end of the stream.
 
         Files are read as they are when their turn comes: one that has grown since is written whole. ``OSError`` with errno and the
-        layer's path: a file that is gone or becomes shorter while it is read (EIO), ECANCELED."""
+        layer's path: a file that is gone, is reached by a symlink now (ELOOP), is none any more or becomes shorter while it is read (EIO), ECANCELED."""

@@ -17,10 +17,13 @@ cdef extern from "sys/stat.h" nogil:
     int fstat(int fd, stat_t *st)
 
 cdef extern from "fcntl.h" nogil:
-    int openat(int fd, const char *path, int flags, ...)
+    int fcntl(int fd, int cmd, ...)
     int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)
-    int O_RDONLY, O_NOFOLLOW, O_CLOEXEC, O_NONBLOCK, O_NOATIME
+    int O_RDONLY, O_NONBLOCK, O_NOATIME, F_SETFL
     int POSIX_FADV_SEQUENTIAL
+
+cdef extern from "disk_ops.h" nogil:
+    int disk_open(int dirfd, const char *path, size_t n, int flags)
 
 cdef extern from "unistd.h" nogil:
     int close(int fd)
@@ -28,10 +31,12 @@ cdef extern from "unistd.h" nogil:
 
 cdef extern from "errno.h" nogil:
     int c_errno "errno"
-    int EINTR, ENOMEM, ECANCELED, EIO, EPERM
+    int EINTR, ENOMEM, ECANCELED, EIO
 
 cdef enum:
     BLOCK = 512
+    SHRANK = -1
+    NO_FILE = -2
 
 
 cdef bint octal(char *out, int width, uint64_t value) noexcept nogil:
@@ -61,6 +66,7 @@ cdef class TarWriter:
     cdef int pad
     cdef int state             # 0 next entry, 1 header, 2 data, 3 padding, 4 trailer, 5 end
     cdef int error
+    cdef bint keep_atime
     cdef int64_t clamp
     cdef readonly uint64_t files
     cdef readonly uint64_t bytes_read
@@ -71,6 +77,7 @@ cdef class TarWriter:
         self.cancel = cancel.pointer() if cancel is not None else NULL
         self.clamp = clamp_mtime_ns
         self.fd = -1
+        self.keep_atime = True
         self.head_cap = 8192
         self.head = <char *>malloc(self.head_cap)
         if self.head == NULL:
@@ -290,13 +297,15 @@ cdef class TarWriter:
                 self.inline_data = self.entries.arena + e.source_off
                 self.left = e.size
             else:
-                self.fd = openat(self.entries.roots[e.root], self.entries.arena + e.source_off,
-                                 O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOATIME)
-                if self.fd < 0 and c_errno == EPERM:
-                    self.fd = openat(self.entries.roots[e.root], self.entries.arena + e.source_off,
-                                     O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK)
+                # no link anywhere on the way: what was collected is read, or nothing
+                self.fd = disk_open(self.entries.roots[e.root], self.entries.arena + e.source_off, e.source_len, O_RDONLY | O_NONBLOCK)
                 if self.fd < 0 or fstat(self.fd, &st) != 0:
                     return c_errno
+                if st.st_mode & 0o170000 != 0o100000:
+                    return NO_FILE
+                if self.keep_atime and fcntl(self.fd, F_SETFL, O_NOATIME) != 0:
+                    # only a file's owner may
+                    self.keep_atime = False
                 self.left = st.st_size
                 if self.left > (8 << 20):
                     posix_fadvise(self.fd, 0, 0, POSIX_FADV_SEQUENTIAL)
@@ -352,7 +361,7 @@ cdef class TarWriter:
                     if got < 0 and c_errno == EINTR:
                         continue
                     if got <= 0:
-                        self.error = c_errno if got < 0 else -1
+                        self.error = c_errno if got < 0 else SHRANK
                         return -1
                 done += got
                 self.left -= got
@@ -390,6 +399,8 @@ cdef class TarWriter:
             if self.at < self.entries.count else ""
         if self.error == ENOMEM:
             raise MemoryError
-        if self.error == -1:
+        if self.error == SHRANK:
             raise OSError(errno_module.EIO, "the file became shorter while it was read", path)
+        if self.error == NO_FILE:
+            raise OSError(errno_module.EIO, "it is no regular file any more", path)
         raise OSError(self.error, os.strerror(self.error), path)

@@ -55,7 +55,14 @@ def place(tmp_path: Path) -> Path:
 def test_resolve(path: str, found: str, root: int, place: Path) -> None:
     (place / "a/b").mkdir(parents=True)
     (place / "file").touch()
-    links = {"rel": "a/b", "abs": "/a", "abs-up": "/../../outside", "up": "../../..", "broken": "nowhere/at/all", "to-root": "/"}
+    links = {
+        "rel": "a/b",
+        "abs": "/a",
+        "abs-up": "/../../outside",
+        "up": "../../..",
+        "broken": "nowhere/at/all",
+        "to-root": "/",
+    }
     for name, target in {**links, "chain": "one", "one": "/two", "two": "./rel"}.items():
         (place / name).symlink_to(target)
     assert fsops.resolve(root, path) == found
@@ -94,7 +101,14 @@ def test_lstat(root: int, place: Path) -> None:
     os.mkfifo(place / "p")
     f = fsops.lstat(root, "/l/f")
     assert f is not None
-    assert (f.type, f.mode, f.size, f.mtime_ns, f.nlink, f.link) == ("file", 0o4640, 5, 1_600_000_000_000_000_007, 1, "")
+    assert (f.type, f.mode, f.size, f.mtime_ns, f.nlink, f.link) == (
+        "file",
+        0o4640,
+        5,
+        1_600_000_000_000_000_007,
+        1,
+        "",
+    )
     assert (f.uid, f.gid, f.ino) == (os.getuid(), os.getgid(), (place / "d/f").stat().st_ino)
     link, pipe = fsops.lstat(root, "l"), fsops.lstat(root, "p")
     assert link is not None and (link.type, link.link) == ("symlink", "/d")
@@ -120,7 +134,15 @@ def test_listdir(root: int, place: Path) -> None:
     (place / "d/link").symlink_to("dir")
     os.mkfifo(place / "d/pipe")
     (place / "abs").symlink_to("/d")
-    expected = [("B", "file"), ("a", "file"), ("b", "file"), ("dir", "dir"), ("link", "symlink"), ("pipe", "other"), ("\udcff", "file")]
+    expected = [
+        ("B", "file"),
+        ("a", "file"),
+        ("b", "file"),
+        ("dir", "dir"),
+        ("link", "symlink"),
+        ("pipe", "other"),
+        ("\udcff", "file"),
+    ]
     assert fsops.listdir(root, "d") == fsops.listdir(root, "abs") == expected
     assert [n for n, _ in fsops.listdir(root, "..")] == ["abs", "d"]
     with pytest.raises(FileNotFoundError):
@@ -170,6 +192,44 @@ def test_remove_tree_three_hundred_directories_deep(root: int, place: Path) -> N
     (place / "/".join(["d"] * 300)).mkdir(parents=True)
     fsops.remove_tree(root, "d")
     assert os.listdir(place) == []
+
+
+MOUNTED = """
+import ctypes, errno, os, sys
+from pybuild._native import fsops
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.unshare(0x00020000) or libc.mount(b"none", b"/", None, 0x4000 | 0x40000, None):
+    sys.exit(77)
+os.chdir(sys.argv[1])
+os.makedirs("t/a/m")
+os.mkdir("m")
+for path in ("t/a/m", "m"):
+    if libc.mount(b"tmpfs", path.encode(), b"tmpfs", 0, None):
+        sys.exit(77)
+    open(path + "/precious", "w").close()
+    try:
+        fsops.remove_tree(fsops.open_root("."), path.split("/")[0])
+        sys.exit("removed")
+    except OSError as e:
+        assert e.errno == errno.EBUSY, e
+    assert os.listdir(path) == ["precious"], path
+"""
+
+
+@pytest.mark.root
+def test_remove_tree_leaves_what_is_mounted(tmp_path: Path) -> None:
+    said = subprocess.run([sys.executable, "-c", MOUNTED, tmp_path], capture_output=True, text=True, check=False)
+    if said.returncode == 77:
+        pytest.skip("may not mount")
+    assert said.stderr == ""
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b"])
+def test_remove_tree_takes_names_alone(root: int, place: Path, name: str) -> None:
+    (place / "a/b").mkdir(parents=True)
+    with pytest.raises(ValueError, match="not the name"):
+        fsops.remove_tree(root, name)
+    assert (place / "a/b").is_dir()
 
 
 CLOSED = """

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -196,17 +197,46 @@ def test_counts_what_was_read(tmp_path: Path) -> None:
     assert (writer.files, writer.bytes_read) == (2, 8)
 
 
-def test_a_link_in_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("secret")
-    (tmp_path / "f").symlink_to("secret")
+def referring(top: Path, source: str) -> EntryList:
     entries = EntryList()
-    fd = os.open(tmp_path, os.O_RDONLY)
+    fd = os.open(top, os.O_RDONLY)
     root = entries.add_root(fd)
     os.close(fd)
-    entries.add("to", "file", mode=0o644, size=6, root=root, source="f")
+    entries.add("to", "file", mode=0o644, size=6, root=root, source=source)
+    return entries
+
+
+@pytest.mark.parametrize("source", ["f", "d/secret", "d/e/secret"])
+def test_a_link_in_place_of_the_file_or_on_the_way_is_not_followed(source: str, tmp_path: Path) -> None:
+    (tmp_path / "real/e").mkdir(parents=True)
+    for name in ("secret", "real/secret", "real/e/secret"):
+        (tmp_path / name).write_text("secret")
+    (tmp_path / "f").symlink_to("secret")
+    (tmp_path / "d").symlink_to("real")
     with pytest.raises(OSError) as caught:
-        stream(entries)
+        stream(referring(tmp_path, source))
     assert (caught.value.errno, caught.value.filename) == (errno.ELOOP, "to")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_file_that_is_something_else_now_is_named(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make(tmp_path / "f")
+    with pytest.raises(OSError, match="no regular file any more") as caught:
+        stream(referring(tmp_path, "f"))
+    assert (caught.value.errno, caught.value.filename) == (errno.EIO, "to")
+
+
+def test_a_file_deeper_than_a_path_may_be_long(tmp_path: Path) -> None:
+    at = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(50):
+        os.mkdir("d" * 100, dir_fd=at)
+        below = os.open("d" * 100, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(os.open("f", os.O_WRONLY | os.O_CREAT, dir_fd=at))
+    os.close(at)
+    found = members(stream(referring(tmp_path, "/".join(["d" * 100] * 50) + "/f")))
+    assert [(m.name, m.size) for m in found] == [("to", 0)]
 
 
 def test_cancelled_and_buffers_that_will_not_do() -> None:
