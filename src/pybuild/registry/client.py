@@ -38,6 +38,7 @@ T = TypeVar("T")
 CLOSE_SECONDS = 2.0
 REQUESTS = 16
 NESTED = 4
+MANIFEST_TRIES = 3
 #: bytes between two events about the same transfer
 TELL_EVERY = 1 << 20
 ACCEPT = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST))
@@ -370,8 +371,21 @@ class Registries:
         await self._run(lambda: self._put_manifest(reference, data, media_type))
 
     def _put_manifest(self, reference: Reference, data: bytes, media_type: str) -> None:
-        transport = self._transport(reference.registry, push=True)
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        for attempt in range(MANIFEST_TRIES):
+            try:
+                self._try_manifest(reference, data, media_type, digest)
+                return
+            except (NotFoundError, AuthError):
+                raise
+            except (RegistryError, DigestError):
+                # "invalid" may mean that it was damaged on the way
+                if attempt == MANIFEST_TRIES - 1:
+                    raise
+            self._wait(pause(attempt, self._options.backoff))
+
+    def _try_manifest(self, reference: Reference, data: bytes, media_type: str, digest: str) -> None:
+        transport = self._transport(reference.registry, push=True)
         path = manifest_path(reference, reference.tag or digest)
         try:
             response = transport.request(
