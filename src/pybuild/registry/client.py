@@ -378,9 +378,10 @@ class Registries:
                 return
             except (NotFoundError, AuthError):
                 raise
-            except (RegistryError, DigestError):
-                # "invalid" may mean that it was damaged on the way
-                if attempt == MANIFEST_TRIES - 1:
+            except (RegistryError, DigestError) as e:
+                # "invalid" may mean that it was damaged on the way; what the transport has tried again already is not tried once more
+                damaged = isinstance(e, DigestError) or "status 400" in e.message
+                if not damaged or attempt == MANIFEST_TRIES - 1:
                     raise
             self._wait(pause(attempt, self._options.backoff))
 
