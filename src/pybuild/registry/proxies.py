@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -58,10 +59,9 @@ def covers(rule: str, host: str, port: int) -> bool:
         return True
     host = host.lower().rstrip(".")
     address = as_address(host)
-    try:
-        return address is not None and address in ipaddress.ip_network(rule, strict=False)
-    except ValueError:
-        pass
+    if address is not None:
+        with contextlib.suppress(ValueError):
+            return address in ipaddress.ip_network(rule, strict=False)
     name, colon, number = rule.rpartition(":")
     if colon and number.isdigit() and (":" not in name or name.endswith("]")):
         if int(number) != port:
